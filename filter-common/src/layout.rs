@@ -1,0 +1,274 @@
+//! The structs that the BPF program and the daemon both read, and a hash of their shape.
+//!
+//! Every field is explicit and no padding is left to the compiler. The hash goes into the names of pinned maps, so a
+//! program never adopts a map of another shape; it is derived from the definitions, nobody has to remember it.
+
+use crate::limits::{CONFIG_SLOTS, IFINDEX_SLOTS, MATRIX_ROW, VLAN_IDS};
+use crate::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
+use crate::reason::{REASON_SLOTS, Reason};
+use crate::service::SERVICES;
+
+/// A shape that can be hashed: names, order and types of all fields.
+pub trait Layout {
+    /// Hash of the shape (64-bit FNV-1a).
+    const HASH: u64;
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
+/// FNV-1a over a text, starting from `seed`.
+pub const fn hash_text(seed: u64, text: &str) -> u64 {
+    let bytes = text.as_bytes();
+    let mut hash = seed;
+    let mut index = 0;
+    while index < bytes.len() {
+        hash = (hash ^ bytes[index] as u64).wrapping_mul(FNV_PRIME);
+        index += 1;
+    }
+    hash
+}
+
+/// Mixes another hash (or a number) into `seed`.
+pub const fn hash_mix(seed: u64, value: u64) -> u64 {
+    let mut hash = seed;
+    let mut shift = 0;
+    while shift < 64 {
+        hash = (hash ^ ((value >> shift) & 0xff)).wrapping_mul(FNV_PRIME);
+        shift += 8;
+    }
+    hash
+}
+
+macro_rules! primitive {
+    ($($type:ident)*) => { $(impl Layout for $type { const HASH: u64 = hash_text(FNV_OFFSET, stringify!($type)); })* };
+}
+primitive!(u8 u16 u32 u64);
+
+impl<T: Layout, const N: usize> Layout for [T; N] {
+    const HASH: u64 = hash_mix(T::HASH, N as u64);
+}
+
+macro_rules! shared {
+    ($($(#[$meta:meta])* struct $name:ident { $($(#[$fmeta:meta])* $field:ident: $type:ty,)* })*) => { $(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(C)]
+        pub struct $name { $($(#[$fmeta])* pub $field: $type,)* }
+
+        impl Layout for $name {
+            const HASH: u64 = {
+                let mut hash = hash_text(FNV_OFFSET, stringify!($name));
+                $(hash = hash_mix(hash_text(hash, stringify!($field)), <$type as Layout>::HASH);)*
+                hash_mix(hash, size_of::<$name>() as u64)
+            };
+        }
+
+        const _: () = assert!(size_of::<$name>() == 0 $(+ size_of::<$type>())*, "padding is written out");
+    )* };
+}
+
+shared! {
+    /// One word that says which policy is in force, and what else the daemon tells the program while it runs.
+    struct Control {
+        /// Counts policies; its lowest bit is the bank in force.
+        generation: u64,
+        /// `CLOCK_MONOTONIC` nanoseconds until which [`FlowKey`]s without a remote are looked up (start-up only).
+        wildcard_until: u64,
+        /// Counts spans of 100 ms; a new one renews the budget of sampled drops.
+        event_epoch: u64,
+        /// Room to grow.
+        reserved: u64,
+    }
+
+    /// What one interface (or one VLAN of it) does with its packets, in one bank.
+    struct Config {
+        /// Interface index this is for; the slot tables are only a hint.
+        ifindex: u32,
+        /// First entry of the profile's part of the verdict matrix.
+        matrix_base: u32,
+        /// Classes in the matrix: sources are the fastest dimension, then services, then destinations.
+        source_classes: u32,
+        /// See `source_classes`.
+        service_classes: u32,
+        /// `flag::*`
+        flags: u32,
+        /// VLAN table number + 1, or 0: frames with a tag are judged like others.
+        vlan_table: u32,
+    }
+
+    /// Packets and bytes.
+    struct Counter {
+        /// Packets.
+        packets: u64,
+        /// Bytes of the frames, from the Ethernet header on.
+        bytes: u64,
+    }
+
+    /// One interface's counters: reasons, then the same reasons as `would_drop` in monitor mode.
+    struct InterfaceCounters {
+        /// By reason.
+        enforced: [Counter; REASON_SLOTS],
+        /// By reason, in monitor mode (drops only).
+        monitored: [Counter; REASON_SLOTS],
+    }
+
+    /// An address, host order; IPv4 as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2).
+    struct Address {
+        /// Upper 64 bits.
+        hi: u64,
+        /// Lower 64 bits.
+        lo: u64,
+    }
+
+    /// A flow as the host sees it, whichever way a packet goes.
+    struct FlowKey {
+        /// Our side.
+        local: Address,
+        /// The other side.
+        remote: Address,
+        /// Host order; the identifier for ICMP echo; 0 without ports.
+        local_port: u16,
+        /// Host order; 0 for ICMP and without ports.
+        remote_port: u16,
+        /// IP protocol number.
+        protocol: u8,
+        /// Zero.
+        zero: [u8; 3],
+    }
+
+    /// What is known of a flow.
+    struct FlowState {
+        /// Coarse `CLOCK_MONOTONIC` nanoseconds of the last packet, at most a second behind.
+        seen: u64,
+        /// `flow::state::*`
+        state: u32,
+        /// Zero.
+        zero: u32,
+    }
+
+    /// A train of fragments (RFC 791, RFC 8200).
+    struct FragmentKey {
+        /// Source.
+        source: Address,
+        /// Destination.
+        destination: Address,
+        /// Identification.
+        id: u32,
+        /// IPv4: the protocol; IPv6: 0.
+        protocol: u32,
+    }
+
+    /// Rate limits of a rule, as emission interval and tolerance of the virtual scheduling algorithm; 0 = no limit.
+    struct RateLimits {
+        /// Nanoseconds a packet, all sources together.
+        interval: u64,
+        /// Nanoseconds the arrival may run ahead.
+        tolerance: u64,
+        /// Nanoseconds a packet, each source.
+        source_interval: u64,
+        /// See `tolerance`.
+        source_tolerance: u64,
+    }
+
+    /// How many sampled drops this CPU has reported in the running epoch.
+    struct EventBudget {
+        /// Epoch the counts are of.
+        epoch: u64,
+        /// Drops that were not reported for want of budget or room, since the start.
+        suppressed: u64,
+        /// By reason.
+        used: [u32; REASON_SLOTS],
+    }
+
+    /// A sampled drop; `EVENT_BYTES` of the frame follow.
+    struct EventHeader {
+        /// Coarse `CLOCK_MONOTONIC` nanoseconds.
+        time: u64,
+        /// Interface the frame came in on.
+        ifindex: u32,
+        /// Bytes on the wire.
+        frame_length: u32,
+        /// Bytes of `frame` that are filled.
+        captured: u32,
+        /// Rule slot, 0 if none.
+        rule: u16,
+        /// `Reason`
+        reason: u8,
+        /// 1: monitor mode, the packet passed.
+        monitored: u8,
+    }
+}
+
+/// Bits of [`Config::flags`].
+pub mod flag {
+    /// Drops are drops; without it the profile only counts what it would do.
+    pub const ENFORCE: u32 = 1 << 0;
+    /// Any fragment is refused.
+    pub const DROP_FRAGMENTS: u32 = 1 << 1;
+    /// ARP passes.
+    pub const ARP: u32 = 1 << 2;
+    /// DHCP answers to the host pass.
+    pub const DHCP: u32 = 1 << 3;
+    /// Path-MTU messages about known flows pass.
+    pub const PMTU: u32 = 1 << 4;
+    /// The matrix has more than one destination class: look the destination up.
+    pub const DESTINATIONS: u32 = 1 << 5;
+    /// Only VLAN profiles name the interface: frames without their ids are left alone.
+    pub const UNMANAGED: u32 = 1 << 6;
+}
+
+/// Shape of the look-up tables of a policy. They are created, filled and retired together.
+pub const POLICY_LAYOUT: u64 = {
+    let mut hash = hash_mix(Control::HASH, Config::HASH);
+    hash = hash_mix(hash, RateLimits::HASH);
+    hash = hash_mix(hash, (CONFIG_SLOTS * IFINDEX_SLOTS) as u64);
+    hash = hash_mix(hash, (MATRIX_ROW * SERVICES) as u64);
+    hash = hash_mix(hash, (ROOT4_LEN * size_of::<Cell4>()) as u64);
+    hash = hash_mix(hash, (ROOT6_LEN * size_of::<Cell6>()) as u64);
+    hash = hash_mix(hash, VLAN_IDS as u64);
+    hash_text(hash, crate::matrix::ENCODING)
+};
+
+/// Shape of the counters: their names belong to it, since an index means a name.
+pub const COUNTERS_LAYOUT: u64 = {
+    let mut hash = InterfaceCounters::HASH;
+    let mut index = 0;
+    while index < Reason::ALL.len() {
+        hash = hash_text(hash, Reason::ALL[index].name());
+        index += 1;
+    }
+    hash
+};
+
+impl Address {
+    /// An IPv4 address, host order.
+    #[inline(always)]
+    pub const fn v4(address: u32) -> Self {
+        Self { hi: 0, lo: 0xffff_0000_0000 | address as u64 }
+    }
+
+    /// An IPv6 address, host order.
+    #[inline(always)]
+    pub const fn v6(address: u128) -> Self {
+        Self { hi: (address >> 64) as u64, lo: address as u64 }
+    }
+}
+
+impl Counter {
+    /// Nothing counted.
+    pub const ZERO: Self = Self { packets: 0, bytes: 0 };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_differ() {
+        assert_ne!(FlowKey::HASH, FragmentKey::HASH);
+        assert_ne!(<[u16; 4]>::HASH, <[u16; 5]>::HASH);
+        assert_eq!(size_of::<FlowKey>(), 40);
+        assert_eq!(size_of::<Config>(), 24);
+    }
+}

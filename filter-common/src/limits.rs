@@ -1,0 +1,30 @@
+//! The fixed sizes of the tables: one definition each, used by the maps, the compiler and the documents.
+
+/// Slots for managed interfaces; slot 0 counts packets of interfaces without a configuration.
+pub const INTERFACE_SLOTS: usize = 256;
+/// Configurations a bank holds: one for each interface slot, the rest for VLAN profiles.
+pub const CONFIG_SLOTS: usize = 512;
+/// Interface indexes are found through their low 16 bits.
+pub const IFINDEX_SLOTS: usize = 65536;
+/// VLAN tables a bank holds (4,096 ids each).
+pub const VLAN_TABLES: usize = 32;
+/// VLAN ids (IEEE 802.1Q: 12 bits).
+pub const VLAN_IDS: usize = 4096;
+/// Rule slots; 0 means "no rule", 1 is the default verdict `pass`.
+pub const RULE_SLOTS: usize = 4096;
+/// Entries of the verdict matrix in one map value (a row that is read through one look-up).
+pub const MATRIX_ROW: usize = 2048;
+/// Entries of the per-source rate sketch, in each of its two rows.
+pub const RATE_BUCKETS: usize = 65536;
+/// Flows that are remembered by default (IPv4 and IPv6 together).
+pub const FLOWS: usize = 131_072;
+/// Fragment trains that are remembered at one time.
+pub const FRAGMENTS: usize = 8192;
+/// Bytes of the ring buffer of sampled drops.
+pub const EVENT_RING: usize = 1 << 20;
+/// Sampled drops a CPU may report for each reason in one epoch (the daemon starts ten epochs a second).
+pub const EVENTS_PER_EPOCH: u32 = 20;
+/// Bytes of the frame that a sampled drop carries.
+pub const EVENT_BYTES: usize = 128;
+/// Banks a policy alternates between.
+pub const BANKS: usize = 2;

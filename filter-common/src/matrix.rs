@@ -1,0 +1,45 @@
+//! The verdict matrix's entries: 4 bits of kind, 12 bits of argument (a rule slot).
+
+/// Part of the layout hash: change it when a kind changes its meaning.
+pub const ENCODING: &str = "kind4 arg12: closed=0 source=1 allow=2 limited=3 deny=4 control=5 neighbour=6";
+
+/// No rule opens the service.
+pub const CLOSED: u16 = 0;
+/// A rule opens the service, but not to this source.
+pub const OTHER_SOURCES: u16 = 1;
+/// The rule in the argument lets it in.
+pub const ALLOW: u16 = 2;
+/// The rule in the argument lets it in within its rate limits.
+pub const ALLOW_LIMITED: u16 = 3;
+/// The deny rule in the argument drops it.
+pub const DENY: u16 = 4;
+/// Let in as control traffic.
+pub const CONTROL: u16 = 5;
+/// Let in as control traffic if the hop limit is 255, which proves that it comes from this link (RFC 4861, 7.1).
+pub const CONTROL_ON_LINK: u16 = 6;
+
+/// The rule slot that stands for a profile's default verdict `pass`.
+pub const DEFAULT_RULE: u16 = 1;
+
+/// Builds an entry.
+pub const fn entry(kind: u16, rule: u16) -> u16 {
+    kind << 12 | (rule & 0x0fff)
+}
+
+/// The entry's kind.
+#[inline(always)]
+pub const fn kind(entry: u16) -> u16 {
+    entry >> 12
+}
+
+/// The entry's rule slot.
+#[inline(always)]
+pub const fn rule(entry: u16) -> u16 {
+    entry & 0x0fff
+}
+
+/// Whether the entry lets packets in by a rule.
+#[inline(always)]
+pub const fn allows(entry: u16) -> bool {
+    kind(entry) == ALLOW || kind(entry) == ALLOW_LIMITED
+}

@@ -1,0 +1,91 @@
+//! Counting, and the sampled drops. Every packet comes through [`count`] exactly once.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::bpf_xdp_load_bytes;
+use filter_common::event::Event;
+use filter_common::layout::{Counter, EventHeader};
+use filter_common::limits::{EVENT_BYTES, EVENTS_PER_EPOCH};
+use filter_common::reason::{REASON_SLOTS, Reason};
+use filter_common::verdict::Decision;
+
+use crate::maps;
+use crate::packet::XdpFrame;
+
+/// Adds a packet to an interface's counters; `enforced` is false for what monitor mode would have dropped.
+#[inline(always)]
+pub fn count(slot: u32, reason: Reason, enforced: bool, length: u64) {
+    let Some(counters) = maps::INTERFACE_COUNTERS.get_ptr_mut(slot) else { return };
+    let index = reason as usize & (REASON_SLOTS - 1);
+    // SAFETY: a live map value of this CPU; XDP does not nest on one CPU.
+    unsafe {
+        if enforced {
+            add(&raw mut (*counters).enforced[index], length);
+        } else {
+            add(&raw mut (*counters).monitored[index], length);
+        }
+    }
+}
+
+/// Adds a packet to a rule's counters.
+#[inline(always)]
+pub fn count_rule(rule: u16, length: u64) {
+    if let Some(counter) = maps::RULE_COUNTERS.get_ptr_mut(rule as u32) {
+        // SAFETY: a live map value of this CPU.
+        unsafe { add(counter, length) }
+    }
+}
+
+/// # Safety
+/// `counter` is valid and only this CPU writes it.
+#[inline(always)]
+unsafe fn add(counter: *mut Counter, length: u64) {
+    // SAFETY: as the caller says.
+    unsafe {
+        (*counter).packets += 1;
+        (*counter).bytes += length;
+    }
+}
+
+/// Reports a drop, within this CPU's budget for its reason: a flood costs one comparison a packet, and does not hide
+/// drops under other reasons.
+#[inline(always)]
+pub fn sample(frame: &XdpFrame<'_>, ifindex: u32, decision: &Decision, enforced: bool) {
+    let Some(control) = maps::CONTROL.get(0) else { return };
+    let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) else { return };
+    // SAFETY: a live map value that only this CPU writes.
+    let budget = unsafe { &mut *budget };
+    let index = decision.reason as usize & (REASON_SLOTS - 1);
+    if budget.epoch != control.event_epoch {
+        budget.epoch = control.event_epoch;
+        budget.used = [0; REASON_SLOTS];
+    }
+    if budget.used[index] >= EVENTS_PER_EPOCH {
+        budget.suppressed += 1;
+        return;
+    }
+    budget.used[index] += 1;
+    let Some(mut event) = maps::EVENTS.reserve_untyped::<Event>(0) else {
+        budget.suppressed += 1;
+        return;
+    };
+    let captured = if frame.frame_length() < EVENT_BYTES as u64 { frame.frame_length() } else { EVENT_BYTES as u64 };
+    // SAFETY: the reservation is as large as an `Event`; every byte of it is written before it is submitted.
+    unsafe {
+        let target = event.as_mut_ptr();
+        (*target).frame = [0; EVENT_BYTES];
+        (*target).header = EventHeader {
+            time: bpf_ktime_get_coarse_ns(),
+            ifindex,
+            frame_length: frame.frame_length() as u32,
+            captured: captured as u32,
+            rule: decision.rule,
+            reason: decision.reason as u8,
+            monitored: u8::from(!enforced),
+        };
+        if captured != 0 && bpf_xdp_load_bytes(
+            frame.context().ctx, 0, (&raw mut (*target).frame).cast(), captured as u32) != 0 {
+            (*target).header.captured = 0;
+        }
+    }
+    event.submit(0);
+}

@@ -1,0 +1,184 @@
+//! All reads through packet pointers. A window is compared with the end of the data right before it is used, in the
+//! form that the verifier follows: constant size, offset with a known bound.
+
+use core::arch::asm;
+use core::mem::offset_of;
+
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::helpers::generated::{bpf_skb_pull_data, bpf_xdp_get_buff_len};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use filter_common::extension::{self, Chain, Walk};
+use filter_common::packet::Packet;
+use filter_common::parse::MAX_OFFSET;
+
+/// Bytes of headers that egress wants to read directly: Ethernet, tags, IPv6, some extension headers, TCP.
+const HEADERS: u32 = 128;
+
+/// Reads a packet pointer out of a context field. The kernel turns this very load into a 64-bit pointer; as plain code
+/// LLVM moves the widening of the 32-bit field to where the pointer is used, and the verifier then sees a number.
+macro_rules! pointer {
+    ($ctx:expr, $type:ty, $field:ident) => {{
+        let pointer: usize;
+        // SAFETY: reads one field of the context that the kernel called us with.
+        unsafe {
+            asm!("{0} = *(u32 *)({1} + {2})", out(reg) pointer, in(reg) $ctx, const offset_of!($type, $field),
+                options(nostack, readonly));
+        }
+        pointer
+    }};
+}
+
+#[inline(always)]
+fn window<'a, const N: usize>(data: usize, data_end: usize, offset: usize) -> Option<&'a [u8; N]> {
+    if offset > MAX_OFFSET {
+        return None;
+    }
+    let start = data + offset;
+    if start + N > data_end {
+        return None;
+    }
+    // SAFETY: `start + N <= data_end`, compared just above; the kernel keeps the frame's linear part mapped and
+    // unchanged while the program runs, and bytes have no alignment.
+    Some(unsafe { &*(start as *const [u8; N]) })
+}
+
+/// A window on the frame and nothing else: what a subprogram needs.
+struct Headers {
+    data: usize,
+    data_end: usize,
+}
+
+impl Packet for Headers {
+    #[inline(always)]
+    fn window<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        window(self.data, self.data_end, offset)
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        0
+    }
+}
+
+#[inline(always)]
+fn walk(headers: &Headers, next: u32, at: u32, end: u32) -> u64 {
+    let chain = Chain { next: next as u8, at: at as usize & MAX_OFFSET, end: end as usize };
+    extension::walk(headers, chain).map_or(0, Walk::pack)
+}
+
+// Not mangled, so that they keep global linkage: the verifier checks a global function once, for any arguments, and
+// takes its result as it comes; a static one is walked again on every path that calls it.
+
+/// IPv6 extension headers of a received frame, see [`Walk::pack`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_extensions_in(ctx: *mut xdp_md, next: u32, at: u32, end: u32) -> u64 {
+    walk(&Headers { data: pointer!(ctx, xdp_md, data), data_end: pointer!(ctx, xdp_md, data_end) }, next, at, end)
+}
+
+/// The same for a packet on its way out.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_extensions_out(skb: *mut __sk_buff, next: u32, at: u32, end: u32) -> u64 {
+    walk(&Headers { data: pointer!(skb, __sk_buff, data), data_end: pointer!(skb, __sk_buff, data_end) }, next, at, end)
+}
+
+/// A frame before the kernel has an skb for it.
+pub struct XdpFrame<'a> {
+    ctx: &'a XdpContext,
+    data: usize,
+    data_end: usize,
+    length: usize,
+}
+
+impl<'a> XdpFrame<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a XdpContext) -> Self {
+        // SAFETY: the context is the one the kernel called us with.
+        let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize;
+        let (data, data_end) = (pointer!(ctx.ctx, xdp_md, data), pointer!(ctx.ctx, xdp_md, data_end));
+        Self { ctx, data, data_end, length }
+    }
+
+    #[inline(always)]
+    pub fn context(&self) -> &XdpContext {
+        self.ctx
+    }
+
+    /// Bytes of the whole frame, fragments included.
+    #[inline(always)]
+    pub fn frame_length(&self) -> u64 {
+        self.length as u64
+    }
+}
+
+impl Packet for XdpFrame<'_> {
+    #[inline(always)]
+    fn window<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        window(self.data, self.data_end, offset)
+    }
+
+    #[inline(always)]
+    fn walk_extensions(&self, chain: Chain) -> Option<Walk> {
+        Walk::unpack(walk_extensions_in(self.ctx.ctx, chain.next as u32, chain.at as u32, chain.end as u32))
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.length
+    }
+}
+
+/// A packet of our own stack on its way out.
+pub struct SkbFrame<'a> {
+    ctx: &'a TcContext,
+    data: usize,
+    data_end: usize,
+}
+
+impl<'a> SkbFrame<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a TcContext) -> Self {
+        // headers may lie in a page behind the linear part (forwarded or zero-copy packets)
+        let skb = ctx.skb.skb;
+        if pointer!(skb, __sk_buff, data) + HEADERS as usize > pointer!(skb, __sk_buff, data_end) && ctx.len() > HEADERS {
+            // SAFETY: the context is the one the kernel called us with. On failure the linear part stays as it was,
+            // and the headers that are not in it cannot be read: no flow is noted.
+            let _ = unsafe { bpf_skb_pull_data(skb, HEADERS) };
+        }
+        Self { ctx, data: pointer!(skb, __sk_buff, data), data_end: pointer!(skb, __sk_buff, data_end) }
+    }
+
+    /// The device's interface index.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: the kernel gives a valid context; this field is readable in every classifier.
+        unsafe { (*self.ctx.skb.skb).ifindex }
+    }
+
+    /// The VLAN id that the device is about to insert, if the tag is not in the frame yet.
+    #[inline(always)]
+    pub fn vlan(&self) -> Option<u16> {
+        let skb = self.ctx.skb.skb;
+        // SAFETY: as in `ifindex`.
+        let (present, tci) = unsafe { ((*skb).vlan_present, (*skb).vlan_tci) };
+        (present != 0).then_some(tci as u16 & 0x0fff)
+    }
+}
+
+impl Packet for SkbFrame<'_> {
+    #[inline(always)]
+    fn window<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        window(self.data, self.data_end, offset)
+    }
+
+    #[inline(always)]
+    fn walk_extensions(&self, chain: Chain) -> Option<Walk> {
+        Walk::unpack(walk_extensions_out(self.ctx.skb.skb, chain.next as u32, chain.at as u32, chain.end as u32))
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.ctx.len() as usize
+    }
+}

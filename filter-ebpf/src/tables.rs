@@ -1,0 +1,262 @@
+//! The policy in force and the state of flows, read from the maps for filter-common's decision.
+//!
+//! The generation is read once per packet; every table is then read in the bank it names, so a packet is judged by
+//! one policy. The daemon rewrites a bank only after a grace period.
+
+use core::ffi::c_void;
+use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+
+use aya_ebpf::bindings::{bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as TupleV4,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_sk_release, bpf_skc_lookup_tcp};
+use filter_common::layout::{Address, Config, FlowKey, FlowState, FragmentKey};
+use filter_common::limits::{BANKS, CONFIG_SLOTS, IFINDEX_SLOTS, MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS, VLAN_IDS,
+    VLAN_TABLES};
+use filter_common::prefix::{self, ROOT6_LEN};
+use filter_common::rate;
+use filter_common::service::SERVICES as SERVICE_SLOTS;
+use filter_common::verdict::Tables;
+
+use crate::maps;
+
+/// Overwrites an entry or makes it (`BPF_ANY`).
+const ANY: u64 = 0;
+/// "The network namespace of the device" for socket look-ups (`BPF_F_CURRENT_NETNS`).
+const CURRENT_NETNS: u64 = u64::MAX;
+/// `TCP_LISTEN` (include/net/tcp_states.h)
+const TCP_LISTEN: u32 = 10;
+/// Attempts to book a packet against a rate before it counts as over the limit.
+const RATE_ATTEMPTS: u64 = 4;
+
+/// The bank in force, the interface's slot and its configuration; `None` for an unmanaged interface.
+#[inline(always)]
+pub fn config(ifindex: u32) -> Option<(u32, u32, &'static Config)> {
+    let control = maps::CONTROL.get_ptr(0)?;
+    // SAFETY: the pointer is a live map value. Volatile: the daemon flips the word while we run, it is read once.
+    let generation = unsafe { core::ptr::read_volatile(&raw const (*control).generation) };
+    let bank = generation as u32 & (BANKS as u32 - 1);
+    let slot = maps::SLOTS.get(0)?[ifindex as usize & (IFINDEX_SLOTS - 1)] as usize & (CONFIG_SLOTS - 1);
+    let config = &maps::CONFIGS.get(bank)?[slot];
+    (config.ifindex == ifindex).then_some((bank, slot as u32, config))
+}
+
+/// The configuration for frames with this VLAN id, if the profile tells VLANs apart.
+#[inline(always)]
+pub fn vlan_config(bank: u32, config: &'static Config, vlan: u16) -> &'static Config {
+    if config.vlan_table == 0 || vlan == 0 {
+        return config;
+    }
+    let number = maps::VLANS
+        .get(bank * VLAN_TABLES as u32 + config.vlan_table - 1)
+        .map_or(0, |table| table[vlan as usize & (VLAN_IDS - 1)]);
+    if number == 0 {
+        return config;
+    }
+    maps::CONFIGS.get(bank).map_or(config, |configs| &configs[number as usize & (CONFIG_SLOTS - 1)])
+}
+
+/// Which address is classified; selects the root.
+const SOURCES: u32 = 0;
+const DESTINATIONS: u32 = 1;
+
+pub struct PolicyTables {
+    ctx: *mut c_void,
+    bank: u32,
+    clock: u64,
+}
+
+impl PolicyTables {
+    #[inline(always)]
+    pub fn new(ctx: *mut c_void, bank: u32) -> Self {
+        Self { ctx, bank, clock: 0 }
+    }
+
+    #[inline(always)]
+    fn class(&self, side: u32, v4: bool, address: &Address) -> Option<u16> {
+        if v4 {
+            let address = address.lo as u32;
+            let root = maps::ROOTS4.get(self.bank * 2 + side)?[(address >> 16) as usize];
+            prefix::lookup4(root, address, |index| maps::CELLS4.get(index))
+        } else {
+            let class = class6(address.hi, address.lo, self.bank * 2 + side);
+            (class >= 0).then_some(class as u16)
+        }
+    }
+}
+
+/// A global function (see packet.rs): its loop is verified once. -1 if the table is inconsistent.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn class6(hi: u64, lo: u64, root: u32) -> i64 {
+    let Some(words) = maps::ROOTS6.get(root) else { return -1 };
+    let index = prefix::root6_index(hi) as usize;
+    if index >= ROOT6_LEN {
+        return -1;
+    }
+    prefix::lookup6(words[index], hi, lo, |index| maps::CELLS6.get(index)).map_or(-1, i64::from)
+}
+
+impl Tables for PolicyTables {
+    #[inline(always)]
+    fn source_class(&mut self, v4: bool, address: &Address) -> Option<u16> {
+        self.class(SOURCES, v4, address)
+    }
+
+    #[inline(always)]
+    fn destination_class(&mut self, v4: bool, address: &Address) -> Option<u16> {
+        self.class(DESTINATIONS, v4, address)
+    }
+
+    #[inline(always)]
+    fn service_class(&mut self, service: u32) -> Option<u16> {
+        let service = service as usize;
+        if service >= SERVICE_SLOTS {
+            return None;
+        }
+        Some(maps::SERVICES.get(self.bank)?[service])
+    }
+
+    #[inline(always)]
+    fn matrix_entry(&mut self, index: u32) -> Option<u16> {
+        Some(maps::MATRIX.get(index / MATRIX_ROW as u32)?[index as usize & (MATRIX_ROW - 1)])
+    }
+
+    #[inline(always)]
+    fn within_rate(&mut self, rule: u16, source: &Address) -> bool {
+        let now = self.now();
+        within_rate(self.bank * RULE_SLOTS as u32 + rule as u32, source.hi, source.lo, now) != 0
+    }
+
+    #[inline(always)]
+    fn now(&mut self) -> u64 {
+        if self.clock == 0 {
+            // SAFETY: takes nothing, always allowed.
+            self.clock = unsafe { bpf_ktime_get_coarse_ns() };
+        }
+        self.clock
+    }
+
+    #[inline(always)]
+    fn flow(&mut self, key: &FlowKey) -> Option<&mut FlowState> {
+        // SAFETY: a live map value. Other CPUs may write it too: fields are whole words, a lost refresh is harmless,
+        // and an entry that is recycled meanwhile can at worst have one of its stamps renewed.
+        maps::FLOWS.get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
+    }
+
+    #[inline(always)]
+    fn note_flow(&mut self, key: &FlowKey, flow: &FlowState) {
+        // fails only without memory for a per-CPU free list; the flow's next packet tries again
+        let _ = maps::FLOWS.insert(key, flow, ANY);
+    }
+
+    #[inline(always)]
+    fn wildcard_until(&mut self) -> u64 {
+        maps::CONTROL.get(0).map_or(0, |control| control.wildcard_until)
+    }
+
+    #[inline(always)]
+    fn host_socket(&mut self, key: &FlowKey, v4: bool) -> bool {
+        host_socket(self.ctx, key, v4)
+    }
+
+    #[inline(always)]
+    fn fragment_seen(&mut self, key: &FragmentKey) -> Option<u64> {
+        // SAFETY: a live map value, one word.
+        unsafe { maps::FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn note_fragment(&mut self, key: &FragmentKey, now: u64) {
+        // a full table recycles its oldest train; that train's later fragments are dropped
+        let _ = maps::FRAGMENTS.insert(key, now, ANY);
+    }
+}
+
+/// Asks the kernel for a TCP socket that is connected to just this peer.
+#[inline(always)]
+fn host_socket(ctx: *mut c_void, key: &FlowKey, v4: bool) -> bool {
+    // SAFETY: all bytes zero is a valid tuple.
+    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
+    let size = if v4 {
+        tuple.__bindgen_anon_1.ipv4 = TupleV4 {
+            saddr: (key.remote.lo as u32).to_be(),
+            daddr: (key.local.lo as u32).to_be(),
+            sport: key.remote_port.to_be(),
+            dport: key.local_port.to_be(),
+        };
+        size_of::<TupleV4>()
+    } else {
+        tuple.__bindgen_anon_1.ipv6 = TupleV6 {
+            saddr: words(&key.remote),
+            daddr: words(&key.local),
+            sport: key.remote_port.to_be(),
+            dport: key.local_port.to_be(),
+        };
+        size_of::<TupleV6>()
+    };
+    // SAFETY: context and tuple are valid for the call; the socket is released before we return.
+    unsafe {
+        let socket = bpf_skc_lookup_tcp(ctx, &raw mut tuple, size as u32, CURRENT_NETNS, 0);
+        if socket.is_null() {
+            return false;
+        }
+        let state = (*socket).state;
+        bpf_sk_release(socket.cast());
+        state != TCP_LISTEN
+    }
+}
+
+/// An address as four big-endian words.
+#[inline(always)]
+fn words(address: &Address) -> [u32; 4] {
+    [
+        ((address.hi >> 32) as u32).to_be(),
+        (address.hi as u32).to_be(),
+        ((address.lo >> 32) as u32).to_be(),
+        (address.lo as u32).to_be(),
+    ]
+}
+
+/// Books one packet against a rule's limits. The limit by source is a sketch of two rows of hashed buckets: flat cost
+/// and fixed memory whatever the number of sources; two sources share a limit only if both their buckets collide.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn within_rate(limits: u32, source_hi: u64, source_lo: u64, now: u64) -> u64 {
+    let Some(limit) = maps::LIMITS.get(limits) else { return 0 };
+    let rule = limits & (RULE_SLOTS as u32 - 1);
+    if limit.interval != 0 {
+        let Some(arrival) = maps::RATES.get_ptr_mut(rule) else { return 0 };
+        if book(arrival, now, limit.interval, limit.tolerance) == 0 {
+            return 0;
+        }
+    }
+    if limit.source_interval != 0 {
+        let hash = (source_hi ^ source_lo.rotate_left(23) ^ ((rule as u64) << 48)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let (first, second) = ((hash >> 48) as u32, (hash >> 16) as u32 & 0xffff);
+        let Some(first) = maps::SOURCE_RATES.get_ptr_mut(first) else { return 0 };
+        let Some(second) = maps::SOURCE_RATES.get_ptr_mut(RATE_BUCKETS as u32 + second) else { return 0 };
+        // conforming in either row is enough: a bucket that others fill does not count against this source
+        let (interval, tolerance) = (limit.source_interval, limit.source_tolerance);
+        return book(first, now, interval, tolerance) | book(second, now, interval, tolerance);
+    }
+    1
+}
+
+/// 1 if the packet conforms and was booked.
+#[inline(always)]
+fn book(arrival: *mut u64, now: u64, interval: u64, tolerance: u64) -> u64 {
+    for _ in 0..RATE_ATTEMPTS {
+        // SAFETY: a live, 8-byte aligned map value; other CPUs change it only atomically.
+        let seen = unsafe { arrival.read_volatile() };
+        let Some(next) = rate::conform(seen, now, interval, tolerance) else { return 0 };
+        // SAFETY: as above.
+        let (_, booked) = unsafe {
+            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(arrival, seen, next)
+        };
+        if booked {
+            return 1;
+        }
+    }
+    0
+}

@@ -1,0 +1,161 @@
+//! From a validated policy to the tables that the BPF program reads: equivalence classes of services and addresses
+//! (recursive flow classification: Gupta & McKeown, "Packet classification on multiple fields", SIGCOMM 1999) and the
+//! verdict matrix over them. Pure: policy and host facts in, tables out; never touches the kernel.
+
+mod addresses;
+mod classes;
+mod matrix;
+pub mod prefix;
+mod services;
+mod slots;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use filter_common::layout::{RateLimits, flag};
+use filter_common::limits::RULE_SLOTS;
+
+use crate::policy::{FragmentPolicy, Policy, Profile, Rate};
+
+pub use addresses::AddressTables;
+pub use classes::TooManyClasses;
+pub use slots::{RuleSlots, SlotsFull};
+
+/// What the tables need to know of the host beside the policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Its own IPv4 addresses, on any interface.
+    pub own_v4: Vec<Ipv4Addr>,
+    /// Its own IPv6 addresses, on any interface.
+    pub own_v6: Vec<Ipv6Addr>,
+}
+
+/// The largest verdict matrix that is accepted: 16 Mi entries, 32 MiB for each of the two banks.
+pub const MAX_MATRIX: usize = 16 << 20;
+
+/// A policy as tables, not yet placed in a bank.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// Source address -> class.
+    pub sources: AddressTables,
+    /// Destination address -> class; `None` if no rule asks for the destination.
+    pub destinations: Option<AddressTables>,
+    /// Service index -> class.
+    pub services: Vec<u16>,
+    /// Entries of all profiles, one after the other.
+    pub matrix: Vec<u16>,
+    /// By profile, in the order of the policy.
+    pub profiles: Vec<CompiledProfile>,
+    /// By rule slot.
+    pub limits: Vec<RateLimits>,
+}
+
+/// Where one profile's part of the matrix lies, and its switches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompiledProfile {
+    /// First entry, from the start of the bank's matrix.
+    pub matrix_offset: u32,
+    /// Number of source classes.
+    pub source_classes: u32,
+    /// Number of service classes.
+    pub service_classes: u32,
+    /// `filter_common::layout::flag`
+    pub flags: u32,
+}
+
+/// Why a policy cannot be put into tables.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// Too many different combinations of address lists.
+    #[error("{0}; merge address lists that are used by few rules")]
+    Classes(#[from] TooManyClasses),
+    /// The verdict matrix would be too large.
+    #[error(
+        "the verdict matrix would need {needed} entries ({services} service classes x {sources} source classes x \
+         {destinations} destination classes x {profiles} profiles), {limit} are the limit; most classes come from \
+         {causes}: give them the same port list or the same source group"
+    )]
+    Matrix {
+        /// Entries needed.
+        needed: usize,
+        /// Distinct sets of rules by service.
+        services: usize,
+        /// Distinct sets of lists by source.
+        sources: usize,
+        /// Distinct sets of lists by destination.
+        destinations: usize,
+        /// Profiles.
+        profiles: usize,
+        /// [`MAX_MATRIX`]
+        limit: usize,
+        /// Rules with lists of their own.
+        causes: String,
+    },
+    /// More rules than slots.
+    #[error(transparent)]
+    Slots(#[from] SlotsFull),
+}
+
+/// Compiles `policy`; rules keep the slots they have in `slots`, new ones get free slots.
+pub fn compile(policy: &Policy, host: &HostFacts, slots: &mut RuleSlots) -> Result<Compiled, CompileError> {
+    slots.assign(policy)?;
+    let services = services::classify(policy)?;
+    let sources = addresses::sources(policy)?;
+    let destinations = addresses::destinations(policy, host)?;
+    let (matrix, offsets) = matrix::build(policy, slots, &services, &sources, destinations.as_ref())?;
+    let profiles = policy
+        .profiles
+        .iter()
+        .zip(offsets)
+        .map(|(profile, matrix_offset)| CompiledProfile {
+            matrix_offset,
+            source_classes: sources.members.len() as u32,
+            service_classes: services.members.len() as u32,
+            flags: flags(profile, destinations.is_some()),
+        })
+        .collect();
+    Ok(Compiled {
+        services: services.table,
+        sources: sources.tables,
+        destinations: destinations.map(|destinations| destinations.tables),
+        matrix,
+        profiles,
+        limits: limits(policy, slots),
+    })
+}
+
+fn flags(profile: &Profile, destinations: bool) -> u32 {
+    let control = profile.control;
+    [
+        (profile.enforce, flag::ENFORCE),
+        (profile.fragments == FragmentPolicy::Drop, flag::DROP_FRAGMENTS),
+        (control.arp, flag::ARP),
+        (control.dhcp, flag::DHCP),
+        (control.pmtu, flag::PMTU),
+        (destinations, flag::DESTINATIONS),
+    ]
+    .iter()
+    .fold(0, |flags, &(on, bit)| if on { flags | bit } else { flags })
+}
+
+fn limits(policy: &Policy, slots: &RuleSlots) -> Vec<RateLimits> {
+    let none = RateLimits { interval: 0, tolerance: 0, source_interval: 0, source_tolerance: 0 };
+    let mut limits = vec![none; RULE_SLOTS];
+    for rule in policy.profiles.iter().flat_map(|profile| &profile.allow) {
+        let (interval, tolerance) = schedule(rule.rate);
+        let (source_interval, source_tolerance) = schedule(rule.rate_per_source);
+        limits[slots.slot(&rule.id) as usize] = RateLimits { interval, tolerance, source_interval, source_tolerance };
+    }
+    limits
+}
+
+/// Granularity of the clock that the program reads, at most (ns): a jiffy at 100 Hz.
+const CLOCK_TICK: u64 = 10_000_000;
+
+/// Emission interval and tolerance in nanoseconds; (0, 0) without a limit.
+fn schedule(rate: Option<Rate>) -> (u64, u64) {
+    let Some(rate) = rate else { return (0, 0) };
+    let interval = (1_000_000_000 / rate.packets.max(1)).max(1);
+    // packets of one tick arrive "at once" as far as the coarse clock can tell: below that a burst cannot be held to
+    let tolerance = interval.saturating_mul(rate.burst.saturating_sub(1)).max(if interval < CLOCK_TICK { CLOCK_TICK } else { 0 });
+    (interval, tolerance)
+}

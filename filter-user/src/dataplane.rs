@@ -1,0 +1,20 @@
+//! The filter in the kernel: loads the program, pins it, fills its tables, attaches it, reads its counters.
+//!
+//! The pins are the truth: everything a later daemon (or a command without one) needs to know is in them. Nothing here
+//! decides about packets, and nothing here ever detaches the filter but [`detach`].
+
+mod attach;
+mod bank;
+pub mod conntrack;
+pub mod counters;
+mod flows;
+mod grace;
+mod load;
+mod memory;
+mod pins;
+pub mod pod;
+
+pub use attach::{AttachError, Attached, Mode};
+pub use bank::{Assignment, PushError};
+pub use load::{Dataplane, LoadError, Sizes};
+pub use pins::{Pins, detach};

@@ -1,0 +1,84 @@
+//! Flows that exist before the filter does: switching it on must cut no connection.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aya::maps::{HashMap, Map};
+use filter_common::flow::{self, state};
+use filter_common::layout::{Address, FlowKey, FlowState};
+use filter_common::service::protocol;
+use nix::time::{ClockId, clock_gettime};
+
+use super::conntrack::{ExistingFlow, Kind};
+use super::load::{Dataplane, LoadError, open};
+use super::pod;
+
+/// How long a UDP client that waited when the filter started may get its answer (conntrack's timeout of an unanswered
+/// UDP flow).
+const WAITING: Duration = Duration::from_secs(30);
+
+/// Now, on the clock that the program reads (ns).
+pub(super) fn monotonic() -> io::Result<u64> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
+    Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+}
+
+fn address(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(v4) => Address::v4(v4.to_bits()),
+        IpAddr::V6(v6) => Address::v6(v6.to_bits()),
+    }
+}
+
+impl Dataplane {
+    /// Notes flows that were there before. UDP clients without a known peer are let wait for 30 seconds.
+    pub fn note_existing(&mut self, flows: &[ExistingFlow]) -> Result<usize, LoadError> {
+        let now = monotonic()?;
+        let path = self.pins.state_map("FLOWS");
+        let pin = |error: aya::maps::MapError| LoadError::Pin { path: path.clone(), source: Box::new(error) };
+        let mut table: HashMap<_, pod::FlowKey, pod::FlowState> =
+            HashMap::try_from(Map::LruHashMap(open(&path)?)).map_err(pin)?;
+        let mut waiting = false;
+        let mut noted = 0;
+        for existing in flows {
+            let mut key = FlowKey {
+                local: address(existing.local),
+                remote: existing.remote.map_or(Address { hi: 0, lo: 0 }, address),
+                local_port: existing.local_port,
+                remote_port: existing.remote_port,
+                protocol: existing.protocol,
+                zero: [0; 3],
+            };
+            let value = match (existing.kind, existing.protocol) {
+                (Kind::Established, _) => state::ESTABLISHED,
+                (Kind::Udp, _) => state::UDP_SENT,
+                (Kind::IcmpEcho, _) => state::ICMP,
+                (Kind::Other, protocol::UDP) => state::UDP_SENT,
+                (Kind::Other, _) => state::OTHER,
+            };
+            if existing.remote.is_none() {
+                key = flow::wildcard(&key);
+                waiting = true;
+            }
+            let value = pod::FlowState(FlowState { seen: now, state: value, zero: 0 });
+            // a flow that the egress program has noted since knows more
+            match table.insert(pod::FlowKey(key), value, NO_EXIST) {
+                Ok(()) => noted += 1,
+                Err(error) if exists(&error) => {}
+                Err(error) => return Err(pin(error)),
+            }
+        }
+        if waiting {
+            self.set_wildcard_until(now + WAITING.as_nanos() as u64)?;
+        }
+        Ok(noted)
+    }
+}
+
+/// `BPF_NOEXIST`
+const NO_EXIST: u64 = 1;
+
+fn exists(error: &aya::maps::MapError) -> bool {
+    matches!(error, aya::maps::MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::EEXIST))
+}

@@ -1,0 +1,230 @@
+//! Loading: adopts pinned maps of the right shape, creates what is missing, loads the programs.
+
+use std::borrow::Cow;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::maps::MapData;
+use aya::programs::{SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use filter_common::layout::{Config, RateLimits};
+use filter_common::limits::{
+    BANKS, CONFIG_SLOTS, IFINDEX_SLOTS, MATRIX_ROW, RULE_SLOTS, VLAN_IDS, VLAN_TABLES,
+};
+use filter_common::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
+use filter_common::service::SERVICES;
+
+use super::memory::MappedArray;
+use super::pins::{POLICY_MAPS, Pins, STATE_MAPS};
+
+/// The program, built by `build.rs`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edgefilter.bpf.o"));
+
+/// Names of the programs in the object.
+pub(super) const INGRESS: &str = "edgefilter_in";
+pub(super) const EGRESS: &str = "edgefilter_out";
+
+/// How large the tables of a policy set are, for each of the two banks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// IPv4 cells, 64 bytes each.
+    pub cells4: usize,
+    /// IPv6 cells, 64 bytes each.
+    pub cells6: usize,
+    /// Matrix entries, 2 bytes each; a multiple of [`MATRIX_ROW`].
+    pub matrix: usize,
+}
+
+impl Sizes {
+    /// Room for twice what is needed, so that a policy can grow without a new set; never less than a small policy's.
+    pub fn with_room(needed: Self) -> Self {
+        let room = |count: usize, least: usize| (count * 2).max(least);
+        Self {
+            cells4: room(needed.cells4, 4096),
+            cells6: room(needed.cells6, 4096),
+            matrix: room(needed.matrix, 32 * MATRIX_ROW).next_multiple_of(MATRIX_ROW),
+        }
+    }
+
+    fn hold(&self, needed: &Self) -> bool {
+        self.cells4 >= needed.cells4 && self.cells6 >= needed.cells6 && self.matrix >= needed.matrix
+    }
+}
+
+/// Why the program could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel or aya refused.
+    #[error("the kernel does not take the filter program")]
+    Program(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A pin could not be read or made.
+    #[error("cannot use the pinned map {path}")]
+    Pin {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Memory or directories.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The object was built wrong.
+    #[error("the program object has no {0}")]
+    Missing(&'static str),
+}
+
+/// The loaded programs and the memory of the policy set they read.
+#[derive(Debug)]
+pub struct Dataplane {
+    pub(super) bpf: Ebpf,
+    pub(super) pins: Pins,
+    pub(super) policy_set: PathBuf,
+    pub(super) sizes: Sizes,
+    pub(super) memory: PolicyMemory,
+}
+
+/// Every policy map as memory.
+#[derive(Debug)]
+pub(super) struct PolicyMemory {
+    /// `Control` as words.
+    pub(super) control: MappedArray<u64>,
+    pub(super) slots: MappedArray<u16>,
+    pub(super) configs: MappedArray<Config>,
+    pub(super) vlans: MappedArray<u16>,
+    pub(super) roots4: MappedArray<u32>,
+    pub(super) roots6: MappedArray<u32>,
+    pub(super) cells4: MappedArray<Cell4>,
+    pub(super) cells6: MappedArray<Cell6>,
+    pub(super) services: MappedArray<u16>,
+    pub(super) matrix: MappedArray<u16>,
+    pub(super) limits: MappedArray<RateLimits>,
+}
+
+impl Dataplane {
+    /// Loads the programs on a policy set with room for `needed`: the pinned one if it is large enough, else a new one.
+    /// What is attached stays as it is until [`Dataplane::attach`].
+    pub fn load(pins: &Pins, needed: Sizes, flows: u32) -> Result<Self, LoadError> {
+        let (policy_set, sizes) = match adoptable(pins, &needed)? {
+            Some(found) => found,
+            None => (pins.new_policy_set()?, Sizes::with_room(needed)),
+        };
+        let mut loader = EbpfLoader::new();
+        for name in POLICY_MAPS {
+            loader.map_pin_path(name, Cow::Owned(policy_set.join(name)));
+        }
+        for (name, hash) in STATE_MAPS {
+            let path = pins.state(name, hash);
+            if name == "FLOWS" {
+                // a table of another size than asked for keeps its size: its flows matter more
+                let entries = if path.exists() { pinned_entries(&path)? } else { flows };
+                loader.map_max_entries(name, entries);
+            }
+            loader.map_pin_path(name, Cow::Owned(path));
+        }
+        let banks = BANKS as u32;
+        loader
+            .map_max_entries("CELLS4", sizes.cells4 as u32 * banks)
+            .map_max_entries("CELLS6", sizes.cells6 as u32 * banks)
+            .map_max_entries("MATRIX", (sizes.matrix / MATRIX_ROW) as u32 * banks);
+        let mut bpf = loader.load(OBJECT).map_err(|error| LoadError::Program(Box::new(error)))?;
+        let memory = PolicyMemory::open(&policy_set, &sizes)?;
+        ingress(&mut bpf)?.load().map_err(|error| LoadError::Program(Box::new(error)))?;
+        egress(&mut bpf)?.load().map_err(|error| LoadError::Program(Box::new(error)))?;
+        Ok(Self { bpf, pins: pins.clone(), policy_set, sizes, memory })
+    }
+
+    /// Whether a policy of these sizes fits the loaded set.
+    pub fn fits(&self, needed: &Sizes) -> bool {
+        self.sizes.hold(needed)
+    }
+
+    /// Removes the pins of sets and maps that nothing attached uses any more. Call it after everything was attached.
+    pub fn retire_others(&self) -> io::Result<()> {
+        self.pins.retire(&self.policy_set)
+    }
+
+    /// The program for what comes in.
+    pub fn ingress(&mut self) -> Result<&mut Xdp, LoadError> {
+        ingress(&mut self.bpf)
+    }
+
+    /// The program for what goes out.
+    pub fn egress(&mut self) -> Result<&mut SchedClassifier, LoadError> {
+        egress(&mut self.bpf)
+    }
+
+    /// The pins it works on.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+}
+
+fn ingress(bpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {
+    bpf.program_mut(INGRESS).and_then(|program| program.try_into().ok()).ok_or(LoadError::Missing(INGRESS))
+}
+
+fn egress(bpf: &mut Ebpf) -> Result<&mut SchedClassifier, LoadError> {
+    bpf.program_mut(EGRESS).and_then(|program| program.try_into().ok()).ok_or(LoadError::Missing(EGRESS))
+}
+
+/// The newest complete policy set of our layout, if it has room.
+fn adoptable(pins: &Pins, needed: &Sizes) -> Result<Option<(PathBuf, Sizes)>, LoadError> {
+    for (_, directory) in pins.policy_sets()?.into_iter().rev() {
+        if POLICY_MAPS.iter().any(|name| !directory.join(name).exists()) {
+            // a daemon died while it made this set; nothing attached uses it
+            fs::remove_dir_all(&directory)?;
+            continue;
+        }
+        let banks = BANKS;
+        let sizes = Sizes {
+            cells4: pinned_entries(&directory.join("CELLS4"))? as usize / banks,
+            cells6: pinned_entries(&directory.join("CELLS6"))? as usize / banks,
+            matrix: pinned_entries(&directory.join("MATRIX"))? as usize / banks * MATRIX_ROW,
+        };
+        if sizes.hold(needed) {
+            return Ok(Some((directory, sizes)));
+        }
+    }
+    Ok(None)
+}
+
+/// Opens a pinned map.
+pub(super) fn open(path: &Path) -> Result<MapData, LoadError> {
+    MapData::from_pin(path).map_err(|error| LoadError::Pin { path: path.to_owned(), source: Box::new(error) })
+}
+
+fn pinned_entries(path: &Path) -> Result<u32, LoadError> {
+    let info = open(path)?.info().map_err(|error| LoadError::Pin { path: path.to_owned(), source: Box::new(error) })?;
+    Ok(info.max_entries())
+}
+
+impl PolicyMemory {
+    fn open(set: &Path, sizes: &Sizes) -> Result<Self, LoadError> {
+        fn map<T: Copy>(set: &Path, name: &str, length: usize) -> Result<MappedArray<T>, LoadError> {
+            let path = set.join(name);
+            let data = open(&path)?;
+            let wrong = |text: String| LoadError::Pin { path: path.clone(), source: text.into() };
+            let info = data.info().map_err(|error| wrong(error.to_string()))?;
+            let (is, want) = (info.max_entries() as usize * info.value_size() as usize, length * size_of::<T>());
+            if is != want {
+                return Err(wrong(format!("it holds {is} bytes, not {want}; run `edgefilter detach` and start again")));
+            }
+            Ok(MappedArray::map(data.fd(), length)?)
+        }
+        Ok(Self {
+            control: map(set, "CONTROL", 4)?,
+            slots: map(set, "SLOTS", IFINDEX_SLOTS)?,
+            configs: map(set, "CONFIGS", BANKS * CONFIG_SLOTS)?,
+            vlans: map(set, "VLANS", BANKS * VLAN_TABLES * VLAN_IDS)?,
+            roots4: map(set, "ROOTS4", BANKS * 2 * ROOT4_LEN)?,
+            roots6: map(set, "ROOTS6", BANKS * 2 * ROOT6_LEN)?,
+            cells4: map(set, "CELLS4", BANKS * sizes.cells4)?,
+            cells6: map(set, "CELLS6", BANKS * sizes.cells6)?,
+            services: map(set, "SERVICES", BANKS * SERVICES)?,
+            matrix: map(set, "MATRIX", BANKS * sizes.matrix)?,
+            limits: map(set, "LIMITS", BANKS * RULE_SLOTS)?,
+        })
+    }
+}

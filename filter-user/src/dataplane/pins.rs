@@ -1,0 +1,181 @@
+//! Where things are pinned, and which pin a program may adopt.
+//!
+//! `<bpffs>/edgefilter/state/NAME-<hash>`: flows, counters, events; the hash is that of the map's own layout, so an
+//! upgrade that changes one map goes on with all the others. `policy-<hash>-<n>/NAME`: look-up tables, created and
+//! retired together; a larger policy gets a new set. `links/xdp-<ifindex>`, `links/tcx-<ifindex>`: attachments.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use filter_common::layout::{
+    COUNTERS_LAYOUT, Counter, EventBudget, EventHeader, FlowKey, FlowState, FragmentKey, Layout, POLICY_LAYOUT,
+    RateLimits, hash_mix,
+};
+use filter_common::limits::EVENT_BYTES;
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+/// The directory under the bpffs.
+const DIRECTORY: &str = "edgefilter";
+
+/// Maps that hold a policy.
+pub(super) const POLICY_MAPS: [&str; 11] = [
+    "CONTROL", "SLOTS", "CONFIGS", "VLANS", "ROOTS4", "ROOTS6", "CELLS4", "CELLS6", "SERVICES", "MATRIX", "LIMITS",
+];
+
+/// Maps that hold state, and the hash of each one's layout.
+pub(super) const STATE_MAPS: [(&str, u64); 8] = [
+    ("FLOWS", hash_mix(FlowKey::HASH, FlowState::HASH)),
+    ("FRAGMENTS", FragmentKey::HASH),
+    ("RATES", RateLimits::HASH),
+    ("SOURCE_RATES", hash_mix(RateLimits::HASH, filter_common::limits::RATE_BUCKETS as u64)),
+    ("INTERFACE_COUNTERS", COUNTERS_LAYOUT),
+    ("RULE_COUNTERS", Counter::HASH),
+    ("EVENT_BUDGET", EventBudget::HASH),
+    ("EVENTS", hash_mix(EventHeader::HASH, EVENT_BYTES as u64)),
+];
+
+/// The tree of pins under one bpffs.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    /// The pins under `bpffs`, which may not exist yet.
+    pub fn at(bpffs: &Path) -> Self {
+        Self { root: bpffs.join(DIRECTORY) }
+    }
+
+    /// Mounts the bpffs if nothing is mounted there, and makes the directories.
+    pub fn prepare(bpffs: &Path) -> Result<Self> {
+        mount_if_needed(bpffs)?;
+        let pins = Self::at(bpffs);
+        for directory in [pins.state_directory(), pins.links()] {
+            fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        }
+        Ok(pins)
+    }
+
+    /// Whether anything is pinned.
+    pub fn exist(&self) -> bool {
+        self.root.is_dir()
+    }
+
+    fn state_directory(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    /// Where links are pinned.
+    pub(super) fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// The pin of a state map.
+    pub(super) fn state(&self, name: &str, hash: u64) -> PathBuf {
+        self.state_directory().join(format!("{name}-{hash:016x}"))
+    }
+
+    /// The pin of a state map by its name.
+    pub(super) fn state_map(&self, name: &str) -> PathBuf {
+        let hash = STATE_MAPS.iter().find(|(known, _)| *known == name).map_or(0, |(_, hash)| *hash);
+        self.state(name, hash)
+    }
+
+    /// The label maps, which only user space reads.
+    pub(super) fn label_map(&self, name: &str) -> PathBuf {
+        self.state(name, 1)
+    }
+
+    /// Policy sets of this program's layout, newest last: (number, directory).
+    pub(super) fn policy_sets(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let prefix = policy_prefix();
+        let mut sets: Vec<_> = read_directory(&self.root)?
+            .into_iter()
+            .filter_map(|path| {
+                let number = path.file_name()?.to_str()?.strip_prefix(&prefix)?.parse().ok()?;
+                Some((number, path))
+            })
+            .collect();
+        sets.sort();
+        Ok(sets)
+    }
+
+    /// A directory for one more policy set.
+    pub(super) fn new_policy_set(&self) -> io::Result<PathBuf> {
+        let number = self.policy_sets()?.last().map_or(1, |(number, _)| number + 1);
+        let directory = self.root.join(format!("{}{number}", policy_prefix()));
+        fs::create_dir(&directory)?;
+        Ok(directory)
+    }
+
+    /// Removes every policy set but `keep`, and state of other layouts: no program refers to them any more.
+    pub(super) fn retire(&self, keep: &Path) -> io::Result<()> {
+        for path in read_directory(&self.root)? {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if name.starts_with("policy-") && path != keep {
+                fs::remove_dir_all(&path)?;
+            }
+        }
+        let known: Vec<PathBuf> = STATE_MAPS
+            .iter()
+            .map(|(name, hash)| self.state(name, *hash))
+            .chain(super::counters::LABEL_MAPS.iter().map(|name| self.label_map(name)))
+            .collect();
+        for path in read_directory(&self.state_directory())? {
+            if !known.contains(&path) {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn policy_prefix() -> String {
+    format!("policy-{POLICY_LAYOUT:016x}-")
+}
+
+/// Paths in a directory; none if it is not there.
+pub(super) fn read_directory(path: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(path) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn mount_if_needed(bpffs: &Path) -> Result<()> {
+    fs::create_dir_all(bpffs).with_context(|| format!("cannot make {}", bpffs.display()))?;
+    let is_bpffs = || -> Result<bool> {
+        let found = statfs(bpffs).with_context(|| format!("cannot look at {}", bpffs.display()))?;
+        Ok(found.filesystem_type() == BPF_FS_MAGIC)
+    };
+    if is_bpffs()? {
+        return Ok(());
+    }
+    tracing::info!(path = %bpffs.display(), "mounting a bpffs");
+    mount(Some("bpf"), bpffs, Some("bpf"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC, Some("mode=0700"))
+        .with_context(|| {
+            format!("no bpffs is mounted at {0} and mounting one failed; run: mount -t bpf bpf {0}", bpffs.display())
+        })?;
+    if !is_bpffs()? {
+        bail!("{} is no bpffs although mounting one succeeded", bpffs.display());
+    }
+    Ok(())
+}
+
+/// Takes the filter off: links first, so that nothing runs on half a set of maps. Returns what was detached.
+pub fn detach(bpffs: &Path) -> Result<Vec<String>> {
+    let pins = Pins::at(bpffs);
+    let mut gone = super::attach::detach_classic(&pins)?;
+    for link in read_directory(&pins.links())? {
+        fs::remove_file(&link).with_context(|| format!("cannot remove the link {}", link.display()))?;
+        gone.push(link.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+    }
+    if pins.exist() {
+        fs::remove_dir_all(&pins.root).with_context(|| format!("cannot remove {}", pins.root.display()))?;
+    }
+    Ok(gone)
+}

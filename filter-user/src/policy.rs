@@ -1,0 +1,28 @@
+//! The policy front end: reads a policy file and the prefix files it names, and turns them into a
+//! validated [`Policy`]. It must never touch the kernel, and never stop at the first mistake:
+//! every error is reported with its place in the file and its cure.
+
+mod cidr;
+mod diagnostic;
+mod group;
+mod interface;
+mod lint;
+mod load;
+mod model;
+mod names;
+mod prefixes;
+mod raw;
+mod render;
+mod rule;
+mod source;
+mod suggest;
+mod syntax;
+mod table;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity};
+pub use load::{Loaded, load};
+pub use model::*;

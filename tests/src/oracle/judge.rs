@@ -1,0 +1,311 @@
+//! Owns the oracle's verdict on one frame, step by step in the order of the policy reference.
+//! Must never choose the profile or know of monitor mode: it says the reason, not what becomes of it.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::Ipv6Net;
+
+use super::flow::{Buckets, Flows, Key};
+use super::parse::{self, Fragment, Ip, SCTP, TCP, Transport, TransportError, UDP};
+use super::policy::{Default_, Fragments as FragmentPolicy, Rate};
+use super::rules::{Packet, Profile, Service};
+use super::{Memory, Socket, World};
+
+/// A reason and the rule that gave it.
+type Verdict = (&'static str, Option<String>);
+
+/// One packet's judgement: everything that does not change while it is made.
+pub(super) struct Judge<'a> {
+    pub profile: &'a Profile,
+    pub world: &'a World,
+    pub sockets: &'a HashSet<Socket>,
+    pub now: u64,
+}
+
+impl Judge<'_> {
+    pub fn frame(&self, link: &parse::Link<'_>, memory: &mut Memory) -> Verdict {
+        let Ok((ethertype, bytes)) = link.content else {
+            return ("drop_malformed", None);
+        };
+        let ip = match ethertype {
+            0x0800 => parse::ipv4(bytes),
+            0x86dd => parse::ipv6(bytes),
+            _ => return self.ethertype(ethertype, bytes),
+        };
+        match ip {
+            Ok(ip) => self.fragment(&ip, memory),
+            Err(_) => ("drop_malformed", None),
+        }
+    }
+
+    fn ethertype(&self, ethertype: u16, bytes: &[u8]) -> Verdict {
+        if ethertype == 0x0806 {
+            return match (parse::arp(bytes), self.profile.control.arp) {
+                (false, _) => ("drop_malformed", None),
+                (true, true) => ("pass_control", None),
+                (true, false) => ("drop_ethertype", None),
+            };
+        }
+        if self.profile.lists_ethertype(ethertype) {
+            ("pass_control", None)
+        } else if self.profile.default == Default_::Pass {
+            ("pass_rule", Some("default".into()))
+        } else {
+            ("drop_ethertype", None)
+        }
+    }
+
+    fn fragment(&self, ip: &Ip<'_>, memory: &mut Memory) -> Verdict {
+        if ip.fragment != Fragment::Whole && self.profile.fragments == FragmentPolicy::Drop {
+            return ("drop_fragment", None);
+        }
+        let protocol = if ip.source.is_ipv4() { ip.protocol } else { 0 };
+        if let Fragment::Later { id, offset } = ip.fragment {
+            if ip.protocol == TCP && offset < 64 {
+                return ("drop_fragment", None);
+            }
+            let key = (ip.source, ip.destination, id, protocol);
+            let passed = memory.fragments.passed(&key, self.now);
+            return (
+                if passed {
+                    "pass_fragment"
+                } else {
+                    "drop_fragment"
+                },
+                None,
+            );
+        }
+        let transport = match (parse::transport(ip), ip.fragment) {
+            (Ok(transport), _) => transport,
+            (Err(TransportError::Incomplete), Fragment::First { .. }) => {
+                return ("drop_fragment", None);
+            }
+            (Err(_), _) => return ("drop_malformed", None),
+        };
+        let verdict = self.rules(ip, &transport, memory);
+        if let Fragment::First { id } = ip.fragment
+            && verdict.0.starts_with("pass_")
+        {
+            memory
+                .fragments
+                .note((ip.source, ip.destination, id, protocol), self.now);
+        }
+        verdict
+    }
+
+    fn rules(&self, ip: &Ip<'_>, transport: &Transport<'_>, memory: &mut Memory) -> Verdict {
+        let service = match *transport {
+            Transport::Tcp { destination, .. } => Service::Port(TCP, destination),
+            Transport::Udp { destination, .. } => Service::Port(UDP, destination),
+            Transport::Sctp { destination, .. } => Service::Port(SCTP, destination),
+            Transport::Icmp { .. } | Transport::Other => Service::Number(ip.protocol),
+        };
+        let packet = Packet {
+            source: ip.source,
+            destination: ip.destination,
+            service,
+        };
+        if let Some(rule) = self.profile.denied(&packet, self.world) {
+            return ("drop_denied", Some(rule.id.clone()));
+        }
+        let icmp = match transport {
+            Transport::Icmp { kind, .. } => Some(*kind),
+            _ => None,
+        };
+        let v6 = ip.source.is_ipv6();
+        if let Some(kind) = icmp
+            && v6
+        {
+            let control = &self.profile.control;
+            match kind {
+                130 if control.nd => return ("pass_control", None),
+                135..=137 if control.nd => return hop_limit(ip),
+                133 | 134 if control.ra => return hop_limit(ip),
+                _ => {}
+            }
+        }
+        if let Some(rule) = self.profile.allowed(&packet, self.world) {
+            let id = rule.id.as_str();
+            let within = |buckets: &mut Buckets, rate: Option<Rate>, source| {
+                rate.is_none_or(|rate| buckets.conforms(id, source, rate, self.now))
+            };
+            let conforms = within(&mut memory.buckets, rule.rate, None)
+                && within(&mut memory.buckets, rule.rate_per_source, Some(ip.source));
+            return (
+                if conforms { "pass_rule" } else { "drop_rate" },
+                Some(id.to_owned()),
+            );
+        }
+        if let Some(kind) = icmp
+            && self.profile.lists_icmp(v6, kind)
+        {
+            return ("pass_control", None);
+        }
+        if self.profile.default == Default_::Pass {
+            return ("pass_rule", Some("default".into()));
+        }
+        (self.unasked(ip, transport, &packet, memory), None)
+    }
+
+    /// What no rule speaks of: replies, related errors, DHCP; everything else is dropped.
+    fn unasked(
+        &self,
+        ip: &Ip<'_>,
+        transport: &Transport<'_>,
+        packet: &Packet,
+        memory: &mut Memory,
+    ) -> &'static str {
+        let key = |local_port, remote_port| Key {
+            local: ip.destination,
+            remote: ip.source,
+            local_port,
+            remote_port,
+            protocol: ip.protocol,
+        };
+        let mut reply = |local_port, remote_port, flags| {
+            memory
+                .flows
+                .incoming(&key(local_port, remote_port), flags, self.now)
+        };
+        match *transport {
+            Transport::Tcp {
+                source,
+                destination,
+                flags,
+            } => {
+                let opens = flags & 0x12 == 0x02;
+                let socket = (ip.destination, destination, ip.source, source);
+                if !opens && (reply(destination, source, flags) || self.sockets.contains(&socket)) {
+                    "pass_reply"
+                } else {
+                    self.closed(packet)
+                }
+            }
+            Transport::Udp {
+                source,
+                destination,
+            } => {
+                let dhcp = match ip.source {
+                    IpAddr::V4(_) => source == 67 && destination == 68,
+                    IpAddr::V6(from) => source == 547 && destination == 546 && link_local(from),
+                };
+                if reply(destination, source, 0) {
+                    "pass_reply"
+                } else if self.profile.control.dhcp && dhcp {
+                    "pass_control"
+                } else {
+                    self.closed(packet)
+                }
+            }
+            Transport::Sctp {
+                source,
+                destination,
+            } => {
+                if reply(destination, source, 0) {
+                    "pass_reply"
+                } else {
+                    self.closed(packet)
+                }
+            }
+            Transport::Other => {
+                if reply(0, 0, 0) {
+                    "pass_reply"
+                } else {
+                    "drop_protocol"
+                }
+            }
+            Transport::Icmp {
+                kind,
+                code,
+                identifier,
+                quoted,
+            } => {
+                let v6 = ip.source.is_ipv6();
+                match (v6, kind) {
+                    (false, 0 | 14) | (true, 129) if reply(identifier, 0, 0) => "pass_reply",
+                    (false, 3 | 11 | 12) | (true, 1..=4) => {
+                        let path_mtu = if v6 {
+                            kind == 2
+                        } else {
+                            kind == 3 && code == 4
+                        };
+                        self.icmp_error(ip, path_mtu, quoted, &memory.flows)
+                    }
+                    _ => "drop_icmp",
+                }
+            }
+        }
+    }
+
+    fn icmp_error(
+        &self,
+        ip: &Ip<'_>,
+        path_mtu: bool,
+        quoted: &[u8],
+        flows: &Flows,
+    ) -> &'static str {
+        if path_mtu && !self.profile.control.pmtu {
+            return "drop_icmp";
+        }
+        let Some(quoted) = parse::quoted(ip.source.is_ipv6(), quoted) else {
+            return "drop_icmp";
+        };
+        if quoted.source != ip.destination {
+            return "drop_icmp";
+        }
+        let key = Key {
+            local: quoted.source,
+            remote: quoted.destination,
+            local_port: quoted.source_port,
+            remote_port: quoted.destination_port,
+            protocol: quoted.protocol,
+        };
+        let socket = (
+            quoted.source,
+            quoted.source_port,
+            quoted.destination,
+            quoted.destination_port,
+        );
+        let service = match quoted.protocol {
+            TCP | UDP | SCTP => Service::Port(quoted.protocol, quoted.source_port),
+            _ => Service::Number(quoted.protocol),
+        };
+        // The packet we answered, had it come from the address the quoted answer went to.
+        let asked = Packet {
+            source: quoted.destination,
+            destination: quoted.source,
+            service,
+        };
+        let known = (quoted.request && flows.known(&key, self.now))
+            || (quoted.protocol == TCP && self.sockets.contains(&socket))
+            || (path_mtu && self.profile.lets_in(&asked, self.world));
+        if known { "pass_related" } else { "drop_icmp" }
+    }
+
+    /// The reason for a port that nobody may reach, or not this source.
+    fn closed(&self, packet: &Packet) -> &'static str {
+        if self.profile.opens_to_others(packet, self.world) {
+            "drop_source"
+        } else {
+            "drop_port"
+        }
+    }
+}
+
+fn hop_limit(ip: &Ip<'_>) -> Verdict {
+    // RFC 4861: what has passed a router is not from a neighbour.
+    (
+        if ip.hop_limit == 255 {
+            "pass_control"
+        } else {
+            "drop_icmp"
+        },
+        None,
+    )
+}
+
+fn link_local(address: Ipv6Addr) -> bool {
+    Ipv6Net::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)
+        .is_ok_and(|net| net.contains(&address))
+}

@@ -1,0 +1,457 @@
+//! Owns the oracle's matching: which profile judges a frame, which rule matches a packet.
+//! Must never remember anything between two packets, and never build a table.
+
+#![expect(missing_docs, reason = "fields have the names of the policy's keys")]
+
+use std::net::IpAddr;
+
+use super::World;
+use super::parse::{FIRST_ETHERTYPE, ICMP, ICMPV6, SCTP, TCP, UDP};
+use super::policy::{
+    Address, Cidr, Control, Default_, Fragments, NameOrNumber, Rate, RawPolicy, RawRule,
+};
+
+/// A profile with its names resolved to numbers and prefixes.
+#[derive(Debug)]
+pub struct Profile {
+    pub name: String,
+    pub interfaces: Vec<String>,
+    pub vlans: Vec<u16>,
+    pub default: Default_,
+    pub enforce: bool,
+    pub fragments: Fragments,
+    pub control: Control,
+    ethertypes: Vec<Option<u16>>,
+    icmp_v4: Vec<u8>,
+    icmp_v6: Vec<u8>,
+    allow: Vec<Rule>,
+    deny: Vec<Rule>,
+}
+
+/// A rule with its names resolved.
+#[derive(Debug)]
+pub struct Rule {
+    pub id: String,
+    pub rate: Option<Rate>,
+    pub rate_per_source: Option<Rate>,
+    protocols: Option<Vec<u8>>,
+    ports: Option<Vec<(u16, u16)>>,
+    from: Vec<Place>,
+    to: Vec<Place>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Any,
+    SelfHost,
+    Forwarded,
+    Net(Cidr),
+}
+
+/// What rules see of a packet.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub service: Service,
+}
+
+/// What the packet asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Protocol (TCP, UDP, SCTP) and destination port.
+    Port(u8, u16),
+    /// Any other protocol.
+    Number(u8),
+}
+
+impl Profile {
+    /// The first deny rule that matches.
+    #[must_use]
+    pub fn denied(&self, packet: &Packet, world: &World) -> Option<&Rule> {
+        self.deny.iter().find(|rule| rule.matches(packet, world))
+    }
+
+    /// The first allow rule that matches.
+    #[must_use]
+    pub fn allowed(&self, packet: &Packet, world: &World) -> Option<&Rule> {
+        self.allow.iter().find(|rule| rule.matches(packet, world))
+    }
+
+    /// Whether such a packet needs no flow to come in: no deny rule, and an allow rule or an open profile.
+    #[must_use]
+    pub fn lets_in(&self, packet: &Packet, world: &World) -> bool {
+        self.denied(packet, world).is_none()
+            && (self.default == Default_::Pass || self.allowed(packet, world).is_some())
+    }
+
+    /// Whether some allow rule would match if only the source were another.
+    #[must_use]
+    pub fn opens_to_others(&self, packet: &Packet, world: &World) -> bool {
+        self.allow.iter().any(|rule| {
+            rule.matches_service(packet.service) && at(&rule.to, packet.destination, world)
+        })
+    }
+
+    /// Whether `ethertypes` lists it.
+    #[must_use]
+    pub fn lists_ethertype(&self, ethertype: u16) -> bool {
+        let wanted = (ethertype >= FIRST_ETHERTYPE).then_some(ethertype);
+        self.ethertypes.contains(&wanted)
+    }
+
+    /// Whether the ICMP list of that family has the type.
+    #[must_use]
+    pub fn lists_icmp(&self, v6: bool, kind: u8) -> bool {
+        (if v6 { &self.icmp_v6 } else { &self.icmp_v4 }).contains(&kind)
+    }
+}
+
+impl Rule {
+    fn matches(&self, packet: &Packet, world: &World) -> bool {
+        self.matches_service(packet.service)
+            && at(&self.from, packet.source, world)
+            && at(&self.to, packet.destination, world)
+    }
+
+    fn matches_service(&self, service: Service) -> bool {
+        let (protocol, port) = match service {
+            Service::Port(protocol, port) => (protocol, Some(port)),
+            Service::Number(protocol) => (protocol, None),
+        };
+        let protocol_fits = self
+            .protocols
+            .as_ref()
+            .is_none_or(|list| list.contains(&protocol));
+        let port_fits = match (&self.ports, port) {
+            (None, _) => true,
+            (Some(list), Some(port)) => list
+                .iter()
+                .any(|(first, last)| (*first..=*last).contains(&port)),
+            (Some(_), None) => false,
+        };
+        protocol_fits && port_fits
+    }
+}
+
+fn at(places: &[Place], address: IpAddr, world: &World) -> bool {
+    places.iter().any(|place| match place {
+        Place::Any => true,
+        Place::SelfHost => world.owns(address),
+        Place::Forwarded => world.forwards(address),
+        Place::Net(cidr) => cidr.0.contains(&address),
+    })
+}
+
+/// Turns names into numbers and prefixes. What cannot be resolved matches nothing.
+#[must_use]
+pub fn resolve(policy: &RawPolicy) -> Vec<Profile> {
+    policy
+        .profiles
+        .iter()
+        .map(|(name, raw)| Profile {
+            name: name.clone(),
+            interfaces: raw.interfaces.clone(),
+            vlans: raw.vlans.clone(),
+            default: raw.default,
+            enforce: raw.enforce,
+            fragments: raw.fragments,
+            control: raw.control,
+            ethertypes: raw
+                .ethertypes
+                .iter()
+                .filter_map(|text| ethertype(text))
+                .collect(),
+            icmp_v4: raw
+                .icmp
+                .v4
+                .iter()
+                .filter_map(|kind| number(kind, icmp_v4))
+                .collect(),
+            icmp_v6: raw
+                .icmp
+                .v6
+                .iter()
+                .filter_map(|kind| number(kind, icmp_v6))
+                .collect(),
+            allow: raw
+                .allow
+                .iter()
+                .map(|rule| resolve_rule(policy, rule))
+                .collect(),
+            deny: raw
+                .deny
+                .iter()
+                .map(|rule| resolve_rule(policy, rule))
+                .collect(),
+        })
+        .collect()
+}
+
+fn resolve_rule(policy: &RawPolicy, raw: &RawRule) -> Rule {
+    let places = |list: Option<Vec<Address>>| match list {
+        None => vec![Place::Any],
+        Some(list) => list
+            .iter()
+            .flat_map(|address| place(policy, address))
+            .collect(),
+    };
+    Rule {
+        id: raw.id.clone(),
+        rate: raw.rate,
+        rate_per_source: raw.rate_per_source,
+        protocols: raw.protocol.as_ref().map(|list| {
+            list.list()
+                .iter()
+                .filter_map(|item| number(item, protocol))
+                .collect()
+        }),
+        ports: raw.ports.as_ref().map(|list| {
+            list.iter()
+                .filter_map(super::policy::Port::bounds)
+                .collect()
+        }),
+        from: places(raw.from.clone()),
+        to: places(raw.to.as_ref().map(super::policy::OneOrMany::list)),
+    }
+}
+
+fn place(policy: &RawPolicy, address: &Address) -> Vec<Place> {
+    match address {
+        Address::Any => vec![Place::Any],
+        Address::SelfHost => vec![Place::SelfHost],
+        Address::Forwarded => vec![Place::Forwarded],
+        Address::Net(cidr) => vec![Place::Net(*cidr)],
+        Address::Group(name) => match policy.groups.get(name) {
+            Some(group) => group.cidrs.iter().copied().map(Place::Net).collect(),
+            None => Vec::new(),
+        },
+    }
+}
+
+/// The profile that judges frames with this outer VLAN id on this interface.
+/// Profiles that list the id come before those without `vlans`; then an exact name comes before a
+/// glob, the glob with more literal characters before the other, the first in the file before the rest.
+#[must_use]
+pub fn select<'a>(
+    profiles: &'a [Profile],
+    interface: &str,
+    vlan: Option<u16>,
+) -> Option<&'a Profile> {
+    let best = |wanted: &dyn Fn(&Profile) -> bool| {
+        let mut found: Option<(&Profile, (bool, usize))> = None;
+        for profile in profiles.iter().filter(|profile| wanted(profile)) {
+            for pattern in profile
+                .interfaces
+                .iter()
+                .filter(|pattern| glob(pattern, interface))
+            {
+                let rank = (pattern == interface, literals(pattern));
+                if found.is_none_or(|(_, best)| rank > best) {
+                    found = Some((profile, rank));
+                }
+            }
+        }
+        found.map(|(profile, _)| profile)
+    };
+    vlan.and_then(|id| best(&|profile| profile.vlans.contains(&id)))
+        .or_else(|| best(&|profile| profile.vlans.is_empty()))
+}
+
+/// Characters of a glob that stand for themselves; a bracket set stands for none.
+fn literals(pattern: &str) -> usize {
+    let mut count = 0;
+    let mut in_set = false;
+    for c in pattern.chars() {
+        match c {
+            '[' => in_set = true,
+            ']' => in_set = false,
+            '*' | '?' => {}
+            _ if in_set => {}
+            _ => count += 1,
+        }
+    }
+    count
+}
+
+/// Shell globs: `*`, `?`, `[abc]`, `[a-z]`, `[!abc]`.
+#[must_use]
+pub fn glob(pattern: &str, name: &str) -> bool {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let name: Vec<char> = name.chars().collect();
+    glob_chars(&pattern, &name)
+}
+
+fn glob_chars(pattern: &[char], name: &[char]) -> bool {
+    match (pattern.first(), name.first()) {
+        (None, None) => true,
+        (Some('*'), _) => (0..=name.len()).any(|skip| glob_chars(&pattern[1..], &name[skip..])),
+        (Some('?'), Some(_)) => glob_chars(&pattern[1..], &name[1..]),
+        (Some('['), Some(c)) => match pattern.iter().skip(2).position(|p| *p == ']') {
+            Some(at) => {
+                let (set, rest) = (&pattern[1..at + 2], &pattern[at + 3..]);
+                in_set(set, *c) && glob_chars(rest, &name[1..])
+            }
+            None => false,
+        },
+        (Some(p), Some(c)) => p == c && glob_chars(&pattern[1..], &name[1..]),
+        _ => false,
+    }
+}
+
+fn in_set(set: &[char], c: char) -> bool {
+    let (negated, set) = match set.split_first() {
+        Some(('!' | '^', rest)) => (true, rest),
+        _ => (false, set),
+    };
+    let mut found = false;
+    let mut i = 0;
+    while i < set.len() {
+        if i + 2 < set.len() && set[i + 1] == '-' {
+            found |= (set[i]..=set[i + 2]).contains(&c);
+            i += 3;
+        } else {
+            found |= set[i] == c;
+            i += 1;
+        }
+    }
+    found != negated
+}
+
+/// `Some(None)` is `llc`.
+#[expect(
+    clippy::option_option,
+    reason = "unknown text, LLC and a number are three things"
+)]
+fn ethertype(text: &str) -> Option<Option<u16>> {
+    let value = match text {
+        "llc" => return Some(None),
+        "lldp" => 0x88cc,
+        "eapol" => 0x888e,
+        "macsec" => 0x88e5,
+        "pppoe-discovery" => 0x8863,
+        "pppoe-session" => 0x8864,
+        _ => u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()?,
+    };
+    Some(Some(value))
+}
+
+fn number(item: &NameOrNumber, by_name: fn(&str) -> Option<u8>) -> Option<u8> {
+    match item {
+        NameOrNumber::Number(number) => Some(*number),
+        NameOrNumber::Name(name) => by_name(name).or_else(|| name.parse().ok()),
+    }
+}
+
+fn protocol(name: &str) -> Option<u8> {
+    Some(match name {
+        "icmp" => ICMP,
+        "igmp" => 2,
+        "ipip" => 4,
+        "tcp" => TCP,
+        "udp" => UDP,
+        "ipv6" => 41,
+        "gre" => 47,
+        "esp" => 50,
+        "ah" => 51,
+        "icmpv6" => ICMPV6,
+        "ospf" => 89,
+        "pim" => 103,
+        "vrrp" => 112,
+        "sctp" => SCTP,
+        "udplite" => 136,
+        _ => return None,
+    })
+}
+
+fn icmp_v4(name: &str) -> Option<u8> {
+    Some(match name {
+        "echo-reply" => 0,
+        "destination-unreachable" => 3,
+        "source-quench" => 4,
+        "redirect" => 5,
+        "echo-request" => 8,
+        "router-advertisement" => 9,
+        "router-solicitation" => 10,
+        "time-exceeded" => 11,
+        "parameter-problem" => 12,
+        "timestamp-request" => 13,
+        "timestamp-reply" => 14,
+        _ => return None,
+    })
+}
+
+fn icmp_v6(name: &str) -> Option<u8> {
+    Some(match name {
+        "destination-unreachable" => 1,
+        "packet-too-big" => 2,
+        "time-exceeded" => 3,
+        "parameter-problem" => 4,
+        "echo-request" => 128,
+        "echo-reply" => 129,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs() {
+        let matching = [
+            ("lo", "lo"),
+            ("l*", "lo"),
+            ("*", "lo"),
+            ("l?", "lo"),
+            ("[kl]o", "lo"),
+            ("eth[0-9]", "eth7"),
+            ("eth[!0-9]", "ethx"),
+            ("e*0", "eth0.100"),
+            ("[]]x", "]x"),
+            ("*", ""),
+        ];
+        for (pattern, name) in matching {
+            assert!(glob(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("lo", "lo0"),
+            ("l?", "l"),
+            ("[kl]o", "mo"),
+            ("eth[0-9]", "eth"),
+            ("eth[", "eth["),
+            ("", "l"),
+        ] {
+            assert!(!glob(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn the_most_exact_name_chooses_the_profile() {
+        let text = "version = 1
+[profiles.star]
+interfaces = [\"*\"]
+[profiles.short]
+interfaces = [\"e*\"]
+[profiles.long]
+interfaces = [\"et*\"]
+[profiles.tie]
+interfaces = [\"*th\", \"[e]*h[0]\"]
+[profiles.exact]
+interfaces = [\"eth1\"]
+[profiles.storage]
+interfaces = [\"e*\"]
+vlans = [100]
+";
+        let profiles = resolve(&RawPolicy::parse(text).unwrap());
+        let chosen =
+            |name, vlan| select(&profiles, name, vlan).map(|profile| profile.name.as_str());
+        assert_eq!(chosen("lo", None), Some("star"));
+        assert_eq!(chosen("ens5", None), Some("short"));
+        assert_eq!(chosen("eth0", None), Some("long"));
+        assert_eq!(chosen("eth1", None), Some("exact"));
+        assert_eq!(chosen("eth1", Some(100)), Some("storage"));
+        assert_eq!(chosen("eth1", Some(101)), Some("exact"));
+        assert_eq!(chosen("lo", Some(100)), Some("star"));
+    }
+}

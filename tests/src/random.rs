@@ -1,0 +1,135 @@
+//! Owns the generator of random cases: a policy and frames that hit its edges, from one seed.
+//! Must never depend on anything but the seed: no clock, no environment, no hash order.
+
+pub mod dice;
+pub mod frames;
+pub mod mutate;
+pub mod policy;
+pub mod pools;
+pub mod scenario;
+pub mod shrink;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::oracle::World;
+use crate::oracle::case::Case;
+use dice::Dice;
+use pools::Pools;
+
+/// The shortest frame generated: `BPF_PROG_TEST_RUN` refuses less than an Ethernet header.
+pub const SHORTEST: usize = 14;
+
+/// The longest frame generated: it fits one page with the headroom an XDP program gets.
+pub const LONGEST: usize = 1514;
+
+/// The host that random cases are about.
+#[must_use]
+pub fn world() -> World {
+    World {
+        own_v4: vec![
+            Ipv4Addr::new(192, 0, 2, 10),
+            Ipv4Addr::new(198, 51, 100, 7),
+            Ipv4Addr::LOCALHOST,
+        ],
+        own_v6: vec![
+            Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10),
+            Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x10),
+            Ipv6Addr::LOCALHOST,
+        ],
+    }
+}
+
+/// A random policy and at least `frames` frames under it. The same seed gives the same case.
+#[must_use]
+pub fn case(seed: u64, frames: usize) -> Case {
+    case_in(seed, frames, &world())
+}
+
+/// Like [`case`], about another host.
+#[must_use]
+pub fn case_in(seed: u64, frames: usize, world: &World) -> Case {
+    let mut dice = Dice::new(seed);
+    let policy = policy::policy(&mut dice, world);
+    let pools = Pools::new(&policy, world);
+    let mut steps = Vec::new();
+    while steps.len() < frames {
+        steps.extend(scenario::scenario(&mut dice, &pools));
+    }
+    Case {
+        description: "random".into(),
+        seed: format!("{seed:#x}"),
+        own_v4: world.own_v4.clone(),
+        own_v6: world.own_v6.clone(),
+        // A policy made of strings and numbers is always writable.
+        policy: policy.to_text().unwrap_or_default(),
+        steps,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::oracle::{RawPolicy, case::Direction};
+
+    #[test]
+    fn a_seed_gives_the_same_case_again() {
+        assert_eq!(case(7, 200), case(7, 200));
+        assert_ne!(case(7, 200), case(8, 200));
+    }
+
+    #[test]
+    fn policies_read_as_they_were_written() {
+        for seed in 0..200 {
+            let policy = policy::policy(&mut Dice::new(seed), &world());
+            let text = policy.to_text().unwrap();
+            assert_eq!(RawPolicy::parse(&text).unwrap(), policy, "{text}");
+        }
+    }
+
+    #[test]
+    fn frames_have_sizes_that_can_be_injected() {
+        for step in case(3, 5000).steps {
+            assert!(
+                (SHORTEST..=LONGEST).contains(&step.frame.len()),
+                "{}",
+                step.frame.len()
+            );
+        }
+    }
+
+    #[test]
+    fn every_reason_the_datapath_has_is_met_often() {
+        let mut seen = BTreeMap::new();
+        for seed in 0..60 {
+            let case = case(seed, 500);
+            for (step, outcome) in case.steps.iter().zip(case.outcomes().unwrap()) {
+                if step.direction == Direction::Ingress {
+                    *seen.entry(outcome.unwrap().reason).or_insert(0) += 1;
+                }
+            }
+        }
+        for reason in [
+            "pass_rule",
+            "pass_reply",
+            "pass_related",
+            "pass_control",
+            "pass_fragment",
+            "pass_unmanaged",
+            "drop_malformed",
+            "drop_ethertype",
+            "drop_protocol",
+            "drop_icmp",
+            "drop_fragment",
+            "drop_denied",
+            "drop_source",
+            "drop_port",
+        ] {
+            assert!(
+                seen.get(reason).is_some_and(|count| *count >= 50),
+                "{reason}: {seen:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Owns the values frames are drawn from: the edges of everything the policy names.
+//! Must never draw; the order of each pool is fixed by the policy.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use crate::oracle::World;
+use crate::oracle::policy::{Address, RawPolicy, RawRule};
+
+/// Values worth putting in a frame.
+#[derive(Debug)]
+pub struct Pools {
+    /// The host's own addresses.
+    pub own_v4: Vec<Ipv4Addr>,
+    /// The host's own addresses.
+    pub own_v6: Vec<Ipv6Addr>,
+    /// Other destinations: edges of `to` prefixes, forwarded, multicast, broadcast.
+    pub destinations_v4: Vec<Ipv4Addr>,
+    /// Other destinations.
+    pub destinations_v6: Vec<Ipv6Addr>,
+    /// Sources: edges of `from` prefixes and groups, some remotes.
+    pub sources_v4: Vec<Ipv4Addr>,
+    /// Sources.
+    pub sources_v6: Vec<Ipv6Addr>,
+    /// Edges of port ranges.
+    pub ports: Vec<u16>,
+    /// Outer VLAN ids that profiles name.
+    pub vlans: Vec<u16>,
+}
+
+impl Pools {
+    /// The edges of a policy.
+    #[must_use]
+    pub fn new(policy: &RawPolicy, world: &World) -> Self {
+        let mut pools = Self {
+            own_v4: world.own_v4.clone(),
+            own_v6: world.own_v6.clone(),
+            destinations_v4: vec![
+                Ipv4Addr::new(192, 0, 2, 11),
+                Ipv4Addr::new(10, 88, 0, 2),
+                Ipv4Addr::new(224, 0, 0, 1),
+                Ipv4Addr::new(239, 255, 255, 255),
+                Ipv4Addr::new(240, 0, 0, 0),
+                Ipv4Addr::BROADCAST,
+            ],
+            destinations_v6: vec![
+                Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x11),
+                Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1),
+                Ipv6Addr::new(0xfeff, 0xffff, 0, 0, 0, 0, 0, 1),
+                Ipv6Addr::UNSPECIFIED,
+            ],
+            sources_v4: vec![
+                Ipv4Addr::new(203, 0, 113, 9),
+                Ipv4Addr::new(198, 18, 0, 1),
+                Ipv4Addr::UNSPECIFIED,
+            ],
+            sources_v6: vec![
+                Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 9),
+                Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1),
+                Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 1),
+            ],
+            ports: vec![0, 1, 22, 53, 67, 68, 443, 546, 547, 40_000, 65_535],
+            vlans: Vec::new(),
+        };
+        for group in policy.groups.values() {
+            for cidr in &group.cidrs {
+                pools.sources(cidr.0);
+            }
+        }
+        for profile in policy.profiles.values() {
+            pools.vlans.extend(&profile.vlans);
+            for rule in profile.allow.iter().chain(&profile.deny) {
+                pools.rule(rule);
+            }
+        }
+        pools
+    }
+
+    fn rule(&mut self, rule: &RawRule) {
+        for port in rule.ports.iter().flatten() {
+            if let Some((first, last)) = port.bounds() {
+                self.ports
+                    .extend([first.wrapping_sub(1), first, last, last.wrapping_add(1)]);
+            }
+        }
+        for address in rule.from.iter().flatten() {
+            if let Address::Net(cidr) = address {
+                self.sources(cidr.0);
+            }
+        }
+        for address in rule
+            .to
+            .iter()
+            .flat_map(crate::oracle::policy::OneOrMany::list)
+        {
+            if let Address::Net(cidr) = address {
+                for edge in edges(cidr.0) {
+                    match edge {
+                        IpAddr::V4(v4) => self.destinations_v4.push(v4),
+                        IpAddr::V6(v6) => self.destinations_v6.push(v6),
+                    }
+                }
+            }
+        }
+    }
+
+    fn sources(&mut self, net: IpNet) {
+        for edge in edges(net) {
+            match edge {
+                IpAddr::V4(v4) => self.sources_v4.push(v4),
+                IpAddr::V6(v6) => self.sources_v6.push(v6),
+            }
+        }
+    }
+}
+
+/// First and last address of a prefix, their neighbours outside, and one in the middle.
+#[must_use]
+pub fn edges(net: IpNet) -> Vec<IpAddr> {
+    match (net.network(), net.broadcast()) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            let (a, b) = (u32::from(first), u32::from(last));
+            let all = [a.wrapping_sub(1), a, a + (b - a) / 2, b, b.wrapping_add(1)];
+            all.map(|bits| IpAddr::V4(bits.into())).to_vec()
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) => {
+            let (a, b) = (u128::from(first), u128::from(last));
+            let all = [a.wrapping_sub(1), a, a + (b - a) / 2, b, b.wrapping_add(1)];
+            all.map(|bits| IpAddr::V6(bits.into())).to_vec()
+        }
+        _ => Vec::new(),
+    }
+}

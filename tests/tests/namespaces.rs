@@ -1,0 +1,25 @@
+//! What the filter does to real programs, as a table of behaviour: each test is one sentence.
+//!
+//! Needs root, a built `edgefilter` (EDGEFILTER_BIN, or the workspace's newest build) and the
+//! programs each test names. What is missing is printed and skipped; with CI=true that is a failure.
+//! EDGEFILTER_TEST_NO_FILTER=1 leaves the filter out: then everything that should be refused has to
+//! get through, which proves that these tests can fail.
+
+#[path = "namespaces/access.rs"]
+mod access;
+#[path = "namespaces/bypass.rs"]
+mod bypass;
+#[path = "namespaces/continuity.rs"]
+mod continuity;
+#[path = "namespaces/control.rs"]
+mod control;
+#[path = "namespaces/forged.rs"]
+mod forged;
+#[path = "namespaces/interfaces.rs"]
+mod interfaces;
+#[path = "namespaces/scans.rs"]
+mod scans;
+#[path = "namespaces/shipped.rs"]
+mod shipped;
+#[path = "namespaces/support.rs"]
+mod support;

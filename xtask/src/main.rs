@@ -1,0 +1,65 @@
+//! Developer commands, run as `cargo xtask COMMAND`. This file owns the
+//! command line and the exit codes, and nothing else.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 4 something is missing that
+//! cannot be installed here (it is named).
+
+mod build;
+mod licences;
+mod setup;
+mod step;
+mod test;
+mod workspace;
+
+// filter-user's build step owns these: what setup installs and what the build
+// looks for must be the same thing.
+#[path = "../../filter-user/build/object.rs"]
+mod object;
+#[path = "../../filter-user/build/toolchain.rs"]
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Developer commands of edgefilter"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what building and testing need, or say what is missing
+    Setup(setup::Arguments),
+    /// Build the edgefilter binary with the BPF program inside
+    Build(build::Arguments),
+    /// Run every check and every test
+    Test(test::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Setup(arguments) => setup::run(&arguments),
+        Command::Build(arguments) => build::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        // The command has shown what failed.
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<setup::Unsupported>() {
+                4
+            } else {
+                1
+            })
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! `cargo xtask test`: every check and every test, as one table of steps. What
+//! a step tests is decided where the test is; this file only starts it.
+
+use std::{env, ffi::OsString, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    licences,
+    object::{self, Build},
+    setup,
+    step::{self, Done, Step},
+    toolchain, workspace,
+};
+
+/// What to run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    /// Run this step only (may be given several times)
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+
+    /// List the steps and do nothing
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// The steps, the quick ones first. The closing line counts these.
+const STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        what: "the code is formatted",
+        run: format,
+    },
+    Step {
+        name: "licences",
+        what: "every dependency is allowed by deny.toml",
+        run: licences::check,
+    },
+    Step {
+        name: "clippy",
+        what: "no warning in the host crates",
+        run: clippy,
+    },
+    Step {
+        name: "clippy-bpf",
+        what: "no warning in the BPF program, with logging and without",
+        run: clippy_bpf,
+    },
+    Step {
+        name: "docs",
+        what: "the documentation builds without a warning",
+        run: docs,
+    },
+    Step {
+        name: "unit",
+        what: "tests of filter-common, filter-user and xtask",
+        run: unit,
+    },
+    Step {
+        name: "kernel",
+        what: "tests of the real program in the kernel and in network namespaces (root)",
+        run: kernel,
+    },
+];
+
+/// Sets up, then runs the steps.
+pub fn run(arguments: &Arguments) -> Result<bool> {
+    if arguments.list {
+        step::list(STEPS);
+        return Ok(true);
+    }
+    setup::ensure(setup::ALL)?;
+    step::run_all(STEPS, &arguments.only)
+}
+
+fn format() -> Result<Done> {
+    workspace::run(workspace::cargo_command("fmt").args(["--all", "--check"]))
+        .context("run `cargo fmt --all` (rustfmt itself: `rustup component add rustfmt`)")?;
+    Ok(Done::Passed)
+}
+
+fn clippy() -> Result<Done> {
+    workspace::run(workspace::cargo_command("clippy").args([
+        "--all-targets",
+        "--quiet",
+        "--",
+        "--deny",
+        "warnings",
+    ]))
+    .context("see the warnings above (clippy itself: `rustup component add clippy`)")?;
+    Ok(Done::Passed)
+}
+
+/// The clippy of the very compiler that builds the program: another one has no
+/// `core` for the BPF target.
+fn clippy_bpf() -> Result<Done> {
+    let target = setup::target();
+    let compiler = toolchain::find(target).map_err(anyhow::Error::msg)?;
+    let folder = compiler.sysroot.join("bin");
+    let (clippy, driver) = (folder.join("cargo-clippy"), folder.join("clippy-driver"));
+    if !clippy.is_file() || !driver.is_file() {
+        return Ok(Done::Skipped(format!(
+            "{} has no clippy beside it (Debian: rust-web-clippy; rustup: `rustup component add clippy --toolchain {}`)",
+            compiler.rustc.display(),
+            toolchain::NIGHTLY
+        )));
+    }
+    let linker = toolchain::find_linker(workspace::root()).map_err(anyhow::Error::msg)?;
+    let target_folder = workspace::target_folder().join("clippy-bpf");
+    for log in [false, true] {
+        let mut command = Build {
+            toolchain: &compiler,
+            linker: &linker,
+            fallback_cargo: &workspace::cargo(),
+            workspace: workspace::root(),
+            target,
+            architecture: env::consts::ARCH,
+            target_folder: &target_folder,
+            log,
+        }
+        // What `cargo clippy` does, without its search for a driver on PATH,
+        // where it would find the one of another compiler.
+        .command("check");
+        command
+            .arg("--quiet")
+            .env("RUSTC_WORKSPACE_WRAPPER", &driver)
+            .env(
+                "CLIPPY_ARGS",
+                "--deny__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__",
+            )
+            // clippy.toml is looked for from here.
+            .env("CLIPPY_CONF_DIR", workspace::root());
+        workspace::run(&mut command)
+            .with_context(|| format!("{} has something to say, see above", object::PACKAGE))?;
+    }
+    Ok(Done::Passed)
+}
+
+fn docs() -> Result<Done> {
+    workspace::run(
+        workspace::cargo_command("doc")
+            .args(["--no-deps", "--quiet"])
+            .env("RUSTDOCFLAGS", "--deny warnings"),
+    )?;
+    Ok(Done::Passed)
+}
+
+fn unit() -> Result<Done> {
+    let mut command = workspace::cargo_command("test");
+    command.args([
+        "--package",
+        "filter-common",
+        "--package",
+        "filter-user",
+        "--package",
+        "xtask",
+    ]);
+    workspace::run(&mut command)?;
+    Ok(Done::Passed)
+}
+
+fn kernel() -> Result<Done> {
+    let mut command = workspace::cargo_command("test");
+    command.args(["--package", "tests"]);
+    if !workspace::is_root() {
+        // Only the test programs get root; the build keeps the user's files
+        // the user's.
+        let Some(runner) = sudo_runner() else {
+            return Ok(Done::Skipped(
+                "loading BPF programs and making network namespaces needs root: run as root, or allow sudo".to_owned(),
+            ));
+        };
+        command.env(runner_variable()?, runner);
+    }
+    workspace::run(&mut command)?;
+    Ok(Done::Passed)
+}
+
+/// `sudo` as cargo's runner of test programs, if it may be used without a
+/// password or someone is there to type it.
+fn sudo_runner() -> Option<OsString> {
+    let sudo = workspace::find_program("sudo")?;
+    let may = Command::new(&sudo)
+        .arg("--validate")
+        .status()
+        .ok()?
+        .success();
+    may.then(|| {
+        let mut runner = sudo.into_os_string();
+        runner.push(" --preserve-env --");
+        runner
+    })
+}
+
+/// `CARGO_TARGET_<TRIPLE>_RUNNER` for the machine this was compiled for.
+fn runner_variable() -> Result<String> {
+    let rustc = env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from);
+    let version = workspace::output(Command::new(rustc).arg("-vV"))?;
+    let Some(host) = version.lines().find_map(|line| line.strip_prefix("host: ")) else {
+        bail!("`rustc -vV` names no host");
+    };
+    Ok(format!(
+        "CARGO_TARGET_{}_RUNNER",
+        host.to_uppercase().replace('-', "_")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn step_names_are_unique() {
+        let names: HashSet<&str> = STEPS.iter().map(|step| step.name).collect();
+        assert_eq!(names.len(), STEPS.len());
+    }
+
+    #[test]
+    fn the_runner_variable_is_one_cargo_reads() {
+        let variable = runner_variable().unwrap();
+        assert!(
+            variable.starts_with("CARGO_TARGET_") && variable.ends_with("_RUNNER"),
+            "{variable}"
+        );
+    }
+}
