@@ -4,11 +4,15 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 4 something is missing that
 //! cannot be installed here (it is named).
 
+mod bench;
 mod build;
+mod demo;
 mod licences;
+mod old_kernel;
 mod setup;
 mod step;
 mod test;
+mod vm;
 mod workspace;
 
 // filter-user's build step owns these: what setup installs and what the build
@@ -41,6 +45,12 @@ enum Command {
     Build(build::Arguments),
     /// Run every check and every test
     Test(test::Arguments),
+    /// Show the filter at work on real traffic in throw-away network namespaces
+    Demo(demo::Arguments),
+    /// Measure the cost of a packet, beside other filters
+    Bench(bench::Arguments),
+    /// Run a program under Linux 6.1 in an emulated machine
+    Vm(vm::VmArgs),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +58,9 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Vm(arguments) => return run_in_vm(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -60,6 +73,18 @@ fn main() -> ExitCode {
             } else {
                 1
             })
+        }
+    }
+}
+
+/// The guest command's exit code is ours.
+fn run_in_vm(arguments: &vm::VmArgs) -> ExitCode {
+    let done = setup::ensure(&[setup::Purpose::Vm]).and_then(|()| vm::run(arguments));
+    match done {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(1)
         }
     }
 }

@@ -6,8 +6,9 @@ use std::{env, ffi::OsString, path::PathBuf, process::Command};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    licences,
+    demo, licences,
     object::{self, Build},
+    old_kernel,
     setup,
     step::{self, Done, Step},
     toolchain, workspace,
@@ -61,6 +62,16 @@ const STEPS: &[Step] = &[
         name: "kernel",
         what: "tests of the real program in the kernel and in network namespaces (root)",
         run: kernel,
+    },
+    Step {
+        name: "demo",
+        what: "the demo ends as it should",
+        run: demo,
+    },
+    Step {
+        name: "linux-6.1",
+        what: "packet tables and namespace tests under the oldest kernel, emulated",
+        run: old_kernel::check,
     },
 ];
 
@@ -161,20 +172,33 @@ fn unit() -> Result<Done> {
 }
 
 fn kernel() -> Result<Done> {
+    // the namespace tests start the binary itself
+    workspace::run(workspace::cargo_command("build").args(["--package", "filter-user"]))?;
     let mut command = workspace::cargo_command("test");
     command.args(["--package", "tests"]);
-    if !workspace::is_root() {
-        // Only the test programs get root; the build keeps the user's files
-        // the user's.
-        let Some(runner) = sudo_runner() else {
-            return Ok(Done::Skipped(
-                "loading BPF programs and making network namespaces needs root: run as root, or allow sudo".to_owned(),
-            ));
-        };
-        command.env(runner_variable()?, runner);
+    if let Err(error) = as_root(&mut command) {
+        return Ok(Done::Skipped(format!("{error:#}")));
     }
     workspace::run(&mut command)?;
     Ok(Done::Passed)
+}
+
+fn demo() -> Result<Done> {
+    if demo::run(&demo::Arguments { json: false })? {
+        return Ok(Done::Passed);
+    }
+    bail!("see the table above")
+}
+
+/// Lets cargo run what it built as root. Only the programs get root; the build keeps the user's files the user's.
+pub fn as_root(command: &mut Command) -> Result<()> {
+    if !workspace::is_root() {
+        let runner = sudo_runner().context(
+            "loading BPF programs and making network namespaces needs root: run as root, or allow sudo",
+        )?;
+        command.env(runner_variable()?, runner);
+    }
+    Ok(())
 }
 
 /// `sudo` as cargo's runner of test programs, if it may be used without a

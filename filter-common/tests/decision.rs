@@ -1,0 +1,207 @@
+//! The decision on the host: whatever bytes arrive, it ends, reads nothing out of bounds and says one reason.
+
+use std::collections::HashMap;
+
+use filter_common::extension::{self, Chain};
+use filter_common::layout::{Address, Config, FlowKey, FlowState, FragmentKey, flag};
+use filter_common::matrix::{self, entry};
+use filter_common::packet::Packet;
+use filter_common::parse;
+use filter_common::reason::Reason;
+use filter_common::service;
+use filter_common::verdict::{self, Tables};
+use proptest::prelude::*;
+
+/// A policy of one rule: tcp/443 from anywhere, in slot 7. Flows and fragments are plain maps.
+#[derive(Default)]
+struct OneRule {
+    flows: HashMap<[u64; 5], FlowState>,
+    fragments: HashMap<[u64; 5], u64>,
+    now: u64,
+    sockets: bool,
+}
+
+fn flow_words(key: &FlowKey) -> [u64; 5] {
+    let rest = u64::from(key.local_port) << 32 | u64::from(key.remote_port) << 8 | u64::from(key.protocol);
+    [key.local.hi, key.local.lo, key.remote.hi, key.remote.lo, rest]
+}
+
+fn fragment_words(key: &FragmentKey) -> [u64; 5] {
+    let rest = u64::from(key.id) << 32 | u64::from(key.protocol);
+    [key.source.hi, key.source.lo, key.destination.hi, key.destination.lo, rest]
+}
+
+impl Tables for OneRule {
+    fn source_class(&mut self, _: bool, _: &Address) -> Option<u16> {
+        Some(0)
+    }
+    fn destination_class(&mut self, _: bool, _: &Address) -> Option<u16> {
+        Some(0)
+    }
+    fn service_class(&mut self, service: u32) -> Option<u16> {
+        assert!((service as usize) < service::SERVICES, "service index {service}");
+        Some(u16::from(service == service::TCP + 443))
+    }
+    fn matrix_entry(&mut self, index: u32) -> Option<u16> {
+        Some(if index == 1 { entry(matrix::ALLOW, 7) } else { entry(matrix::CLOSED, 0) })
+    }
+    fn within_rate(&mut self, _: u16, _: &Address) -> bool {
+        true
+    }
+    fn now(&mut self) -> u64 {
+        self.now
+    }
+    fn flow(&mut self, key: &FlowKey) -> Option<&mut FlowState> {
+        self.flows.get_mut(&flow_words(key))
+    }
+    fn note_flow(&mut self, key: &FlowKey, flow: &FlowState) {
+        self.flows.insert(flow_words(key), *flow);
+    }
+    fn wildcard_until(&mut self) -> u64 {
+        0
+    }
+    fn host_socket(&mut self, _: &FlowKey, _: bool) -> bool {
+        self.sockets
+    }
+    fn fragment_seen(&mut self, key: &FragmentKey) -> Option<u64> {
+        self.fragments.get(&fragment_words(key)).copied()
+    }
+    fn note_fragment(&mut self, key: &FragmentKey, now: u64) {
+        self.fragments.insert(fragment_words(key), now);
+    }
+}
+
+fn config() -> Config {
+    let flags = flag::ENFORCE | flag::ARP | flag::DHCP | flag::PMTU;
+    Config { ifindex: 1, matrix_base: 0, source_classes: 1, service_classes: 2, flags, vlan_table: 0 }
+}
+
+fn judge(frame: &[u8], tables: &mut OneRule) -> Reason {
+    verdict::ingress(frame, &parse::link(frame), &config(), tables).reason
+}
+
+fn send(frame: &[u8], tables: &mut OneRule) {
+    // what it returns only serves the `?` inside
+    let _ = verdict::egress(frame, &parse::link(frame), &config(), tables);
+}
+
+/// Ethernet, IPv4, TCP; `flags` as in the TCP header.
+fn tcp(source: [u8; 4], destination: [u8; 4], ports: (u16, u16), flags: u8) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    frame.extend([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+    frame.extend(source);
+    frame.extend(destination);
+    frame.extend(ports.0.to_be_bytes());
+    frame.extend(ports.1.to_be_bytes());
+    frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
+    frame
+}
+
+const US: [u8; 4] = [10, 0, 0, 1];
+const THEM: [u8; 4] = [198, 51, 100, 7];
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+#[test]
+fn one_port_is_open_and_every_other_closed() {
+    let mut tables = OneRule::default();
+    for port in 0..=u16::MAX {
+        let expected = if port == 443 { Reason::PassRule } else { Reason::DropPort };
+        assert_eq!(judge(&tcp(THEM, US, (40000, port), SYN), &mut tables), expected, "port {port}");
+    }
+}
+
+#[test]
+fn what_we_open_comes_back_and_nothing_else() {
+    let mut tables = OneRule::default();
+    let answer = tcp(THEM, US, (80, 50000), SYN | ACK);
+    assert_eq!(judge(&answer, &mut tables), Reason::DropPort);
+    send(&tcp(US, THEM, (50000, 80), SYN), &mut tables);
+    assert_eq!(judge(&answer, &mut tables), Reason::PassReply);
+    assert_eq!(judge(&tcp(THEM, US, (80, 50000), SYN), &mut tables), Reason::DropPort, "a SYN is no answer");
+    assert_eq!(judge(&tcp(THEM, US, (81, 50000), ACK), &mut tables), Reason::DropPort);
+    tables.now += 500_000 * 1_000_000_000;
+    assert_eq!(judge(&answer, &mut tables), Reason::DropPort, "long after its time");
+}
+
+#[test]
+fn a_servers_answers_leave_no_flow() {
+    let mut tables = OneRule::default();
+    send(&tcp(US, THEM, (443, 40000), SYN | ACK), &mut tables);
+    assert!(tables.flows.is_empty());
+}
+
+#[test]
+fn sockets_stand_in_for_flows() {
+    let mut tables = OneRule { sockets: true, ..OneRule::default() };
+    assert_eq!(judge(&tcp(THEM, US, (80, 50000), ACK), &mut tables), Reason::PassReply);
+    assert_eq!(judge(&tcp(THEM, US, (80, 50000), SYN), &mut tables), Reason::DropPort);
+}
+
+#[test]
+fn cut_at_any_byte_it_is_malformed() {
+    let whole = tcp(THEM, US, (40000, 443), SYN);
+    assert_eq!(judge(&whole, &mut OneRule::default()), Reason::PassRule);
+    for length in 0..whole.len() {
+        // without its ethertype a frame is nothing
+        assert_eq!(judge(&whole[..length], &mut OneRule::default()), Reason::DropMalformed, "{length} bytes");
+    }
+}
+
+#[test]
+fn later_fragments_follow_the_first() {
+    let fragment = |word: u16| {
+        let mut frame = tcp(THEM, US, (40000, 443), ACK);
+        frame[20..22].copy_from_slice(&word.to_be_bytes());
+        frame
+    };
+    // 40 bytes: 20 of header, 20 of payload, which is no multiple of 8: pad the first to 24
+    let mut first = fragment(0x2000);
+    first.extend([0; 4]);
+    first[17] = 44;
+    let later = fragment(64 / 8);
+    let mut tables = OneRule::default();
+    assert_eq!(judge(&later, &mut tables), Reason::DropFragment);
+    assert_eq!(judge(&first, &mut tables), Reason::PassRule);
+    assert_eq!(judge(&later, &mut tables), Reason::PassFragment);
+    assert_eq!(judge(&fragment(1), &mut tables), Reason::DropFragment, "over the header that was judged");
+    tables.now = verdict::FRAGMENT_TIMEOUT + 1;
+    assert_eq!(judge(&later, &mut tables), Reason::DropFragment, "too late");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_get_one_reason(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut tables = OneRule::default();
+        let reason = judge(&bytes, &mut tables);
+        // random bytes hardly ever are a TCP packet to 443; whatever passes was read to its end
+        prop_assert!(!reason.passes() || matches!(reason, Reason::PassRule | Reason::PassControl | Reason::PassReply));
+        send(&bytes, &mut tables);
+    }
+
+    #[test]
+    fn mutated_frames_end(at in 14_usize..54, value in any::<u8>(), ethertype in prop::sample::select(vec![0x0800_u16, 0x86dd, 0x8100, 0x0806])) {
+        let mut frame = tcp(THEM, US, (40000, 443), SYN);
+        frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        frame[at] = value;
+        judge(&frame, &mut OneRule::default());
+    }
+
+    #[test]
+    fn extension_chains_end_inside_the_packet(bytes in prop::collection::vec(any::<u8>(), 0..200), next in any::<u8>(), at in 0_usize..60) {
+        let chain = Chain { next, at, end: bytes.len() };
+        if let Some(walk) = extension::walk(bytes.as_slice(), chain) {
+            prop_assert!(walk.at <= bytes.len().max(at));
+            prop_assert!(walk.fragment <= walk.at);
+            prop_assert_eq!(extension::Walk::unpack(walk.pack()), Some(walk));
+        }
+    }
+
+    #[test]
+    fn windows_stay_inside(bytes in prop::collection::vec(any::<u8>(), 0..64), at in 0_usize..80) {
+        let window = bytes.as_slice().window::<8>(at);
+        prop_assert_eq!(window.is_some(), at + 8 <= bytes.len());
+    }
+}

@@ -1,0 +1,171 @@
+//! The daemon: puts a policy in force, keeps it on the interfaces it names as they come and go, and tells what happens.
+//!
+//! It may die at any time: what it put in force stays, and the next one goes on from the pins. It never detaches.
+
+mod engine;
+mod events;
+mod links;
+mod lock;
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures::StreamExt;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::control::{self, Shared};
+use engine::Engine;
+use links::Watch;
+
+/// What a daemon is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The policy file.
+    pub policy: PathBuf,
+    /// Where it may keep files.
+    pub state_dir: PathBuf,
+    /// Lock and control socket.
+    pub run_dir: PathBuf,
+    /// Where the bpffs is, or will be mounted.
+    pub bpffs: PathBuf,
+    /// Flows to remember; counts when the flow table is made, not later.
+    pub flows: u32,
+}
+
+/// The kernel or a privilege that is missing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unsupported(pub String);
+
+/// A span of the budget for sampled drops.
+const EVENT_EPOCH: Duration = Duration::from_millis(100);
+
+/// Changes of links and addresses come in bursts: they are looked at together after this long.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// Links and addresses are compared with the kernel's even without news, since netlink may lose messages.
+const AUDIT: Duration = Duration::from_secs(30);
+
+/// Runs until `shutdown`. Whatever happens, the filter stays as it is.
+pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<()> {
+    require_privileges()?;
+    std::fs::create_dir_all(&options.state_dir)
+        .with_context(|| format!("cannot make the state directory {}", options.state_dir.display()))?;
+    let _lock = lock::take(&options.run_dir)?;
+    // before the first look, so that nothing that changes in between is missed
+    let mut watch = Watch::start().context("cannot watch links and addresses")?;
+    let links = watch.snapshot().await.context("cannot list links and addresses")?;
+
+    let mut engine = Engine::start(&options, links)?;
+    let shared = Arc::new(Shared::new());
+    let listener = control::bind(&options.run_dir)?;
+    shared.set_status(engine.status());
+    let events = events::Reader::new(engine.events()?).context("cannot read sampled drops")?;
+
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let until = |mut stopped: tokio::sync::watch::Receiver<bool>| async move {
+        // an error means that the sender is gone, which is a stop as well
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let server = tokio::spawn(control::serve(listener, Arc::clone(&shared), until(stopped.clone())));
+    let reader = tokio::spawn(events.forward(Arc::clone(&shared), engine.names(), until(stopped)));
+
+    notify(&[NotifyState::Ready, NotifyState::Status("filter in force")]);
+    tracing::info!(policy = %options.policy.display(), "ready");
+    let outcome = serve(&mut engine, &mut watch, &shared, shutdown).await;
+    notify(&[NotifyState::Stopping]);
+    // both end by themselves once told; there is nothing to do about a receiver that is gone already
+    let _ = stop.send(true);
+    for task in [server, reader] {
+        if let Ok(Err(error)) = task.await {
+            tracing::warn!(%error, "a task ended with an error");
+        }
+    }
+    tracing::info!("stopped; the filter stays in force (take it off with `edgefilter detach`)");
+    outcome
+}
+
+async fn serve(
+    engine: &mut Engine, watch: &mut Watch, shared: &Arc<Shared>, shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let mut epoch = ticker(EVENT_EPOCH);
+    let mut audit = ticker(AUDIT);
+    let mut watchdog = ticker(sd_notify::watchdog_enabled().map_or(Duration::from_secs(60), |limit| limit / 3));
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => return Ok(()),
+            _ = hangup.recv() => {
+                notify(&[NotifyState::Reloading]);
+                engine.reload();
+                notify(&[NotifyState::Ready]);
+                shared.set_status(engine.status());
+            }
+            _ = epoch.tick() => engine.renew_event_budget(),
+            _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
+            _ = audit.tick() => look(engine, watch, shared).await,
+            news = watch.changed.next() => {
+                if news.is_none() {
+                    anyhow::bail!("the netlink connection ended; start the daemon again (the filter stays in force)");
+                }
+                tokio::time::sleep(SETTLE).await;
+                watch.drain();
+                look(engine, watch, shared).await;
+            }
+        }
+    }
+}
+
+/// Compares links and addresses with what the filter knows.
+async fn look(engine: &mut Engine, watch: &Watch, shared: &Shared) {
+    match watch.snapshot().await {
+        Ok(links) => {
+            engine.reconcile(links);
+            shared.set_status(engine.status());
+        }
+        Err(error) => tracing::error!(error = format!("{error:#}"), "cannot list links and addresses"),
+    }
+}
+
+fn ticker(period: Duration) -> tokio::time::Interval {
+    let mut ticker = interval(period);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}
+
+/// Tells the service manager, if there is one.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+/// Names what is missing before the kernel answers with a bare EPERM.
+fn require_privileges() -> Result<()> {
+    /// Bits of the capability sets (include/uapi/linux/capability.h).
+    const NEEDED: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+    const SYS_ADMIN: u32 = 21;
+    let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/self/status has no CapEff"))?;
+    let has = |bit: u32| effective >> bit & 1 == 1;
+    let missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|(bit, _)| !has(*bit) && !(*bit >= 38 && has(SYS_ADMIN)))
+        .map(|(_, name)| *name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Unsupported(format!("{} missing: run as root, or give the service these capabilities", missing.join(", "))).into())
+}

@@ -1,0 +1,82 @@
+//! Links and addresses of this network namespace, over netlink: /sys may belong to another namespace.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::{StreamExt, TryStreamExt};
+use netlink_packet_core::NetlinkMessage;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::link::LinkAttribute;
+use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+
+use crate::compile::HostFacts;
+
+/// What there is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Links {
+    /// Interface index -> name.
+    pub(super) names: BTreeMap<u32, String>,
+    /// Own addresses.
+    pub(super) facts: HostFacts,
+}
+
+/// A netlink connection that hears of changes.
+pub(super) struct Watch {
+    handle: Handle,
+    /// Something about a link or an address changed.
+    pub(super) changed: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, netlink_sys::SocketAddr)>,
+}
+
+impl Watch {
+    pub(super) fn start() -> io::Result<Self> {
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let (connection, handle, changed) = new_multicast_connection(&groups)?;
+        tokio::spawn(connection);
+        Ok(Self { handle, changed })
+    }
+
+    /// Throws away news that the next snapshot covers.
+    pub(super) fn drain(&mut self) {
+        while let Ok(Some(_)) = self.changed.try_next() {}
+    }
+
+    /// Asks the kernel for everything.
+    pub(super) async fn snapshot(&self) -> Result<Links, rtnetlink::Error> {
+        let mut links = Links::default();
+        let mut list = self.handle.link().get().execute();
+        while let Some(link) = list.try_next().await? {
+            let name = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _ => None,
+            });
+            if let Some(name) = name {
+                links.names.insert(link.header.index, name);
+            }
+        }
+        let mut list = self.handle.address().get().execute();
+        while let Some(message) = list.try_next().await? {
+            // IFA_LOCAL is our end where IFA_ADDRESS is the peer's (point-to-point); IPv6 often has only IFA_ADDRESS
+            let (mut local, mut address) = (None, None);
+            for attribute in &message.attributes {
+                match attribute {
+                    AddressAttribute::Local(ip) => local = Some(*ip),
+                    AddressAttribute::Address(ip) => address = Some(*ip),
+                    _ => {}
+                }
+            }
+            match local.or(address) {
+                Some(IpAddr::V4(ip)) => links.facts.own_v4.push(ip),
+                Some(IpAddr::V6(ip)) => links.facts.own_v6.push(ip),
+                None => {}
+            }
+        }
+        links.facts.own_v4.sort_unstable();
+        links.facts.own_v4.dedup();
+        links.facts.own_v6.sort_unstable();
+        links.facts.own_v6.dedup();
+        Ok(links)
+    }
+}
