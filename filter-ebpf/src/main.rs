@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 #![expect(internal_features, reason = "atomic compare-and-exchange is only there as an intrinsic on this target")]
+#![expect(missing_docs, reason = "the attribute macros make functions that no comment reaches")]
 #![feature(core_intrinsics, asm_experimental_arch)]
 
 mod account;
@@ -53,6 +54,8 @@ fn conclude(frame: &XdpFrame<'_>, ifindex: u32, slot: u32, config: &Config, deci
         return xdp_action::XDP_PASS;
     }
     account::sample(frame, ifindex, decision, enforced);
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(frame.context(), "if {} reason {} rule {}", ifindex, decision.reason as u8, decision.rule);
     if enforced { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
 }
 

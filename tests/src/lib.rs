@@ -7,3 +7,4 @@ pub mod oracle;
 pub mod packets;
 pub mod programs;
 pub mod random;
+pub mod test_run;

@@ -62,12 +62,14 @@ impl Filler<'_> {
     /// One row: least important first, each step overwrites.
     fn row(&mut self, class: usize, target: usize, row: &mut [u16]) {
         let profile = &self.policy.profiles[self.number];
-        let (mut deny, mut allow, mut on_link, mut control) = (Vec::new(), Vec::new(), false, false);
+        let (mut deny, mut allow) = (Vec::new(), Vec::new());
+        let (mut on_link, mut discovery, mut control) = (false, false, false);
         for member in &self.services.members[class] {
             match self.services.meaning[*member as usize] {
                 Member::Deny { profile, rule } if profile == self.number => deny.push(rule),
                 Member::Allow { profile, rule } if profile == self.number => allow.push(rule),
                 Member::OnLink { profile } if profile == self.number => on_link = true,
+                Member::Discovery { profile } if profile == self.number => discovery = true,
                 Member::Control { profile } if profile == self.number => control = true,
                 _ => {}
             }
@@ -84,6 +86,9 @@ impl Filler<'_> {
             let limited = rule.rate.is_some() || rule.rate_per_source.is_some();
             let kind = if limited { ALLOW_LIMITED } else { ALLOW };
             self.paint(row, rule, entry(kind, self.slots.slot(&rule.id)));
+        }
+        if discovery {
+            row.fill(entry(CONTROL, 0));
         }
         if on_link {
             row.fill(entry(CONTROL_ON_LINK, 0));

@@ -12,9 +12,11 @@ pub(super) enum Member {
     Deny { profile: usize, rule: usize },
     /// Neighbour or router discovery that has to come from the link.
     OnLink { profile: usize },
+    /// Discovery that comes before the allow rules, from any distance: MLD queries.
+    Discovery { profile: usize },
     /// The nth allow rule of a profile.
     Allow { profile: usize, rule: usize },
-    /// Let in as control traffic: ICMP types, ethertypes, MLD queries.
+    /// Let in as control traffic: ICMP types, ethertypes.
     Control { profile: usize },
 }
 
@@ -51,6 +53,8 @@ pub(super) fn classify(policy: &Policy) -> Result<ServiceClasses, TooManyClasses
             cover(Member::Allow { profile: number, rule }, rule_ranges(text));
         }
         cover(Member::OnLink { profile: number }, on_link(profile));
+        let queries = if profile.control.nd { vec![single(service::ICMPV6 + MLD_QUERY)] } else { Vec::new() };
+        cover(Member::Discovery { profile: number }, queries);
         cover(Member::Control { profile: number }, control(profile));
     }
     let mut classes = Classes::new("services");
@@ -77,9 +81,6 @@ fn control(profile: &Profile) -> Vec<(u32, u32)> {
     let mut ranges: Vec<_> = profile.icmp_v4.iter().map(|kind| single(service::ICMP + *kind as u32)).collect();
     ranges.extend(profile.icmp_v6.iter().map(|kind| single(service::ICMPV6 + *kind as u32)));
     ranges.extend(profile.ethertypes.iter().map(|kind| single(service::ETHERTYPE + *kind as u32)));
-    if profile.control.nd {
-        ranges.push(single(service::ICMPV6 + MLD_QUERY));
-    }
     ranges
 }
 

@@ -17,7 +17,9 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
-        Ok(Self { ring: AsyncFd::new(ring)? })
+        // SAFETY: the ring owns its file descriptor and answers with the same one until it is dropped with the `AsyncFd`.
+        let ring = unsafe { AsyncFd::register(ring) }?;
+        Ok(Self { ring })
     }
 
     /// Reads until `stopped`. Events are taken out even when nobody listens: old ones would be of no use later.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 
 use futures::channel::mpsc::UnboundedReceiver;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use netlink_packet_core::NetlinkMessage;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressAttribute;
@@ -40,7 +40,7 @@ impl Watch {
 
     /// Throws away news that the next snapshot covers.
     pub(super) fn drain(&mut self) {
-        while let Ok(Some(_)) = self.changed.try_next() {}
+        while self.changed.try_recv().is_ok() {}
     }
 
     /// Asks the kernel for everything.

@@ -130,6 +130,8 @@ impl Dataplane {
             .map_max_entries("MATRIX", (sizes.matrix / MATRIX_ROW) as u32 * banks);
         let mut bpf = loader.load(OBJECT).map_err(|error| LoadError::Program(Box::new(error)))?;
         let memory = PolicyMemory::open(&policy_set, &sizes)?;
+        #[cfg(feature = "bpf-log")]
+        start_log(&mut bpf);
         ingress(&mut bpf)?.load().map_err(|error| LoadError::Program(Box::new(error)))?;
         egress(&mut bpf)?.load().map_err(|error| LoadError::Program(Box::new(error)))?;
         Ok(Self { bpf, pins: pins.clone(), policy_set, sizes, memory })
@@ -158,6 +160,23 @@ impl Dataplane {
     /// The pins it works on.
     pub fn pins(&self) -> &Pins {
         &self.pins
+    }
+}
+
+/// Prints what the debug build of the program says, through `tracing`'s log bridge. Needs a tokio runtime.
+#[cfg(feature = "bpf-log")]
+fn start_log(bpf: &mut Ebpf) {
+    match aya_log::EbpfLogger::init(bpf) {
+        Ok(mut logger) => {
+            tokio::spawn(async move {
+                let mut ticker = tokio::time::interval(std::time::Duration::from_millis(100));
+                loop {
+                    ticker.tick().await;
+                    logger.flush();
+                }
+            });
+        }
+        Err(error) => tracing::warn!(%error, "the program does not log"),
     }
 }
 

@@ -1,0 +1,34 @@
+//! The command line: what may be typed ([`Cli`]), and one function for each command.
+//!
+//! Commands write one document to standard output and what they have to say beside it to standard error; they never
+//! end the process. `main` calls them and turns the [`Outcome`] into an exit code.
+
+mod arguments;
+pub mod check;
+pub mod counters;
+pub mod detach;
+pub mod doctor;
+pub mod documents;
+pub mod events;
+mod logging;
+mod output;
+mod privilege;
+pub mod run;
+pub mod status;
+#[cfg(test)]
+mod tests;
+
+pub use arguments::*;
+pub use output::{Output, report_error};
+pub use privilege::is_missing as is_privilege_missing;
+
+/// How a command ended, when nothing unexpected happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it was asked.
+    Done,
+    /// What was asked has the answer no: a policy with errors, an interface that is not ready.
+    Refused,
+    /// The daemon cannot be reached; what is known without it was shown.
+    Unreachable,
+}

@@ -1,0 +1,232 @@
+//! What may be typed, with its help. Defaults and limits of values stand here, their meaning elsewhere.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+use filter_common::limits::FLOWS;
+
+/// Edge filter for Linux: drops what a policy does not let in before the network stack sees it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "edgefilter",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Exit codes:
+  0  done
+  1  refused or failed
+  2  wrong usage
+  3  the daemon cannot be reached
+  4  a privilege or a kernel feature is missing
+
+Examples:
+  edgefilter doctor eth0                  can this interface carry the filter?
+  edgefilter check edge.toml              is the policy sound?
+  edgefilter run --policy edge.toml       put it in force
+  edgefilter counters --watch             what passes and what is dropped, per second"
+)]
+pub struct Cli {
+    /// Directories and output.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub struct Globals {
+    /// Directory for files that outlive a restart
+    #[arg(long, global = true, env = "EDGEFILTER_STATE_DIR", value_name = "DIR", default_value = "/var/lib/edgefilter", value_hint = ValueHint::DirPath, help_heading = "Global options")]
+    pub state_dir: PathBuf,
+    /// Directory of the lock and the control socket
+    #[arg(long, global = true, env = "EDGEFILTER_RUN_DIR", value_name = "DIR", default_value = "/run/edgefilter", value_hint = ValueHint::DirPath, help_heading = "Global options")]
+    pub run_dir: PathBuf,
+    /// BPF file system; everything is pinned in its directory `edgefilter`
+    #[arg(long, global = true, env = "EDGEFILTER_BPFFS", value_name = "DIR", default_value = "/sys/fs/bpf", value_hint = ValueHint::DirPath, help_heading = "Global options")]
+    pub bpffs: PathBuf,
+    /// Print JSON: one document on standard output and nothing else there
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+    /// Colours; `auto`: on a terminal, unless NO_COLOR is set
+    #[arg(
+        long,
+        global = true,
+        env = "EDGEFILTER_COLOR",
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Global options"
+    )]
+    pub color: Color,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Put a policy in force and keep it there: the daemon
+    ///
+    /// Loads the filter, attaches it to every interface that the policy names, now or later, and stays in the
+    /// foreground. SIGHUP reads the policy again; SIGTERM and SIGINT end the daemon. However it ends, the filter stays
+    /// in force: take it off with `edgefilter detach`.
+    #[command(after_help = "\
+Examples:
+  edgefilter run --policy /etc/edgefilter/edge.toml
+  edgefilter run --policy edge.toml --flows 1000000 --log debug")]
+    Run(Run),
+    /// Check a policy file: every error at once, each with its cure
+    ///
+    /// Reads the policy and the prefix files it names, and compiles it. Exit code 1 if the daemon would refuse it.
+    #[command(after_help = "\
+Examples:
+  edgefilter check edge.toml
+  edgefilter --json check edge.toml | jq '.errors[].message'")]
+    Check(Check),
+    /// Show the daemon, its policy and its interfaces
+    ///
+    /// Without a daemon it shows where the filter stays in force, and ends with exit code 3.
+    #[command(after_help = "\
+Examples:
+  edgefilter status
+  edgefilter status --json | jq -r '.interfaces[] | select(.attached | not) | .name'")]
+    Status,
+    /// Show packets and bytes by interface and reason, and by rule
+    ///
+    /// Reads the kernel's counters and needs no daemon.
+    #[command(after_help = "\
+Examples:
+  edgefilter counters
+  edgefilter counters --watch
+  edgefilter counters --watch=10 >> rates.log
+  edgefilter counters --json | jq '.interfaces[0].reasons.drop_port'")]
+    Counters(Counters),
+    /// Show sampled drops: when, where, why, and the packet's headers
+    ///
+    /// The daemon keeps the last 256. With --json: without --follow one document, `{\"events\": [...]}`; with it a
+    /// document a line. A reader that is too slow is told how many it missed.
+    #[command(after_help = "\
+Examples:
+  edgefilter events
+  edgefilter events --follow
+  edgefilter events --follow --json | jq -r 'select(.reason == \"drop_port\") | .headers.source'")]
+    Events(Events),
+    /// Examine whether an interface and this host can carry the filter
+    ///
+    /// Only looks. Exit code 1 if a check fails.
+    #[command(after_help = "\
+Examples:
+  edgefilter doctor eth0
+  edgefilter doctor eth0 --policy edge.toml
+  edgefilter doctor eth0 --json | jq -r '.checks[] | select(.status != \"ok\") | .advice'")]
+    Doctor(Doctor),
+    /// Take the filter off every interface and remove its maps
+    ///
+    /// From then on nothing is filtered. Stop the daemon first.
+    #[command(after_help = "\
+Examples:
+  systemctl stop edgefilter; edgefilter detach")]
+    Detach,
+    /// Print completions for a shell
+    #[command(after_help = "\
+Examples:
+  edgefilter completions bash > /usr/share/bash-completion/completions/edgefilter
+  edgefilter completions zsh > /usr/local/share/zsh/site-functions/_edgefilter
+  edgefilter completions fish > ~/.config/fish/completions/edgefilter.fish")]
+    Completions(Completions),
+    /// Print the manual page, or write those of all commands
+    #[command(after_help = "\
+Examples:
+  edgefilter man | man -l -
+  edgefilter man --dir /usr/local/share/man/man1")]
+    Man(Man),
+}
+
+/// See [`Command::Run`].
+#[derive(Args, Debug)]
+pub struct Run {
+    /// The policy file
+    #[arg(long, env = "EDGEFILTER_POLICY", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub policy: PathBuf,
+    /// Flows to remember; a table that exists keeps its size
+    #[arg(long, value_name = "N", default_value_t = FLOWS as u32, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
+    pub flows: u32,
+    /// What to log: error, warn, info, debug, trace, or directives such as `info,filter_user::daemon=debug`
+    #[arg(long, env = "EDGEFILTER_LOG", value_name = "LEVEL", default_value = "info", value_parser = super::logging::directives)]
+    pub log: String,
+}
+
+/// See [`Command::Check`].
+#[derive(Args, Debug)]
+pub struct Check {
+    /// The policy file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+}
+
+/// See [`Command::Counters`].
+#[derive(Args, Debug)]
+pub struct Counters {
+    /// Show rates per second again and again, every SECONDS (1 if left out)
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "1", value_parser = seconds)]
+    pub watch: Option<Duration>,
+    /// Show reasons and rules that count nothing as well
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// See [`Command::Events`].
+#[derive(Args, Debug)]
+pub struct Events {
+    /// Go on with new ones as they come
+    #[arg(long, short)]
+    pub follow: bool,
+    /// How many of those kept to begin with [default: all; 10 with --follow]
+    #[arg(long, short = 'n', value_name = "N")]
+    pub last: Option<usize>,
+}
+
+/// See [`Command::Doctor`].
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// The interface, as `ip link` shows it
+    #[arg(value_name = "IFACE")]
+    pub interface: String,
+    /// Check what this policy needs, too
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub policy: Option<PathBuf>,
+}
+
+/// See [`Command::Completions`].
+#[derive(Args, Debug)]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// See [`Command::Man`].
+#[derive(Args, Debug)]
+pub struct Man {
+    /// Write `edgefilter.1` and a page for each command into this directory, which must exist
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("not a number of seconds between 0.1 and 86400".to_owned()),
+    }
+}

@@ -1,0 +1,161 @@
+//! `edgefilter check`: says all that is wrong with a policy, and what it takes when nothing is.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use filter_common::limits::BANKS;
+use filter_common::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
+use filter_common::service::SERVICES;
+use serde_json::json;
+
+use super::output::{note, show_diagnostics};
+use super::{Check, Color, Globals, Outcome, Output};
+use crate::compile::{HostFacts, RuleSlots, compile};
+use crate::dataplane::Sizes;
+use crate::policy::{self, AddressSet, Destination, Policy, PrefixSet};
+
+/// Checks the file. Diagnostics go to standard error, or into the document.
+pub fn check(globals: &Globals, arguments: &Check, out: &mut Output<'_>) -> Result<Outcome> {
+    let file = &arguments.file;
+    let loaded = match policy::load(file) {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => {
+            if out.json {
+                let mut document = diagnostics.to_json();
+                document["ok"] = false.into();
+                document["file"] = file.to_string_lossy().into();
+                out.document(&document)?;
+            } else {
+                show_diagnostics(&diagnostics, globals.color);
+                note(&format!("{}: {}", file.display(), summary(&diagnostics)));
+            }
+            return Ok(Outcome::Refused);
+        }
+    };
+    let policy = &loaded.policy;
+    let mut document = loaded.warnings.to_json();
+    document["file"] = file.to_string_lossy().into();
+    let memory = match memory(policy) {
+        Ok(memory) => memory,
+        Err(message) => {
+            if out.json {
+                document["ok"] = false.into();
+                document["errors"] = json!([too_large(file, &message)]);
+                out.document(&document)?;
+            } else {
+                show_warnings(&loaded.warnings, globals.color);
+                note(&format!(
+                    "{}: error: the policy does not fit: {message}",
+                    file.display()
+                ));
+            }
+            return Ok(Outcome::Refused);
+        }
+    };
+    let (rules, prefixes) = figures(policy);
+    if out.json {
+        document["ok"] = true.into();
+        document["profiles"] = policy.profiles.len().into();
+        document["rules"] = rules.into();
+        document["prefixes"] = prefixes.into();
+        document["memory"] = memory.into();
+        document["fingerprint"] = loaded.fingerprint.into();
+        out.document(&document)?;
+    } else {
+        show_warnings(&loaded.warnings, globals.color);
+        let profiles = counted(policy.profiles.len(), "profile");
+        let warnings = match loaded.warnings.len() + loaded.warnings.omitted() {
+            0 => String::new(),
+            count => format!("; {}", counted(count, "warning")),
+        };
+        out.text(&format!(
+            "{}: ok: {profiles}, {}, {}, {:.1} MiB of tables{warnings}\n",
+            file.display(),
+            counted(rules, "rule"),
+            if prefixes == 1 {
+                "1 prefix".to_owned()
+            } else {
+                format!("{prefixes} prefixes")
+            },
+            memory as f64 / f64::from(1 << 20),
+        ))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Bytes of the kernel's tables for this policy, both banks; or why there is no room for it.
+pub(super) fn memory(policy: &Policy) -> Result<u64, String> {
+    /// Tables whose size does not depend on the policy: roots for sources and destinations, services.
+    const FIXED: usize =
+        BANKS * (2 * (ROOT4_LEN + ROOT6_LEN) * size_of::<u32>() + SERVICES * size_of::<u16>());
+    let compiled = compile(policy, &HostFacts::default(), &mut RuleSlots::default())
+        .map_err(|error| error.to_string())?;
+    let needed = Sizes::needed(&compiled).map_err(|error| error.to_string())?;
+    let sizes = Sizes::with_room(needed);
+    let bank = sizes.cells4 * size_of::<Cell4>()
+        + sizes.cells6 * size_of::<Cell6>()
+        + sizes.matrix * size_of::<u16>();
+    Ok((FIXED + BANKS * bank) as u64)
+}
+
+fn show_warnings(warnings: &policy::Diagnostics, color: Color) {
+    if !warnings.is_empty() {
+        show_diagnostics(warnings, color);
+    }
+}
+
+fn too_large(file: &Path, message: &str) -> serde_json::Value {
+    json!({
+        "severity": "error",
+        "code": "too-large",
+        "file": file.to_string_lossy(),
+        "text": file.to_string_lossy(),
+        "message": format!("the policy does not fit: {message}"),
+        "cure": "use fewer different address and port lists, or fewer prefixes",
+    })
+}
+
+/// Rules, and prefixes in the lists they use.
+fn figures(policy: &Policy) -> (usize, usize) {
+    let mut sets: HashMap<*const PrefixSet, usize> = HashMap::new();
+    let mut add = |set: &Arc<PrefixSet>| {
+        sets.insert(Arc::as_ptr(set), set.v4.len() + set.v6.len());
+    };
+    let mut rules = 0;
+    for rule in policy
+        .profiles
+        .iter()
+        .flat_map(|profile| profile.deny.iter().chain(&profile.allow))
+    {
+        rules += 1;
+        if let AddressSet::Prefixes(set) = &rule.from {
+            add(set);
+        }
+        if let Destination::Prefixes(set) = &rule.to {
+            add(set);
+        }
+    }
+    (rules, sets.values().sum())
+}
+
+fn summary(diagnostics: &policy::Diagnostics) -> String {
+    let errors = counted(diagnostics.errors().count(), "error");
+    let mut text = match diagnostics.warnings().count() {
+        0 => errors,
+        count => format!("{errors}, {}", counted(count, "warning")),
+    };
+    if diagnostics.omitted() > 0 {
+        text.push_str(&format!(", {} more not shown", diagnostics.omitted()));
+    }
+    text
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{count} {what}s")
+    }
+}

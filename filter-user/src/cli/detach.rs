@@ -1,0 +1,85 @@
+//! `edgefilter detach`: the only command that takes the filter off.
+
+use anyhow::{Context, Result};
+use nix::net::if_::if_indextoname;
+use serde_json::json;
+use tokio::runtime::Builder;
+
+use super::output::note;
+use super::{Globals, Outcome, Output, privilege};
+use crate::control;
+use crate::dataplane::{self, Pins};
+use crate::report::printable;
+
+/// Detaches and says from what.
+pub fn detach(globals: &Globals, out: &mut Output<'_>) -> Result<Outcome> {
+    privilege::require_readable(&globals.bpffs)?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let pid = runtime
+        .block_on(control::status(&globals.run_dir))
+        .ok()
+        .and_then(|status| status.pid);
+    let there = Pins::at(&globals.bpffs).exist();
+    let links: Vec<Link> = dataplane::detach(&globals.bpffs)?
+        .into_iter()
+        .map(Link::new)
+        .collect();
+    let document: Vec<_> =
+        links.iter().map(|link| json!({ "link": link.name, "interface": link.interface, "ifindex": link.ifindex })).collect();
+    out.show(
+        &json!({ "detached": document, "was_in_force": there }),
+        |_| {
+            if !there {
+                return "not attached: there is nothing to take off\n".to_owned();
+            }
+            let mut text: String = links.iter().map(Link::text).collect();
+            text.push_str("the filter is off; its tables and counters are removed\n");
+            text
+        },
+    )?;
+    if let Some(pid) = pid {
+        note(&format!(
+            "edgefilter: the daemon (pid {pid}) still runs and may attach the filter again: stop it"
+        ));
+    }
+    Ok(Outcome::Done)
+}
+
+/// What was detached: `xdp-3`, `tcx-3`, `clsact-3`.
+struct Link {
+    name: String,
+    ifindex: Option<u32>,
+    interface: Option<String>,
+}
+
+impl Link {
+    fn new(name: String) -> Self {
+        let ifindex = name
+            .rsplit_once('-')
+            .and_then(|(_, index)| index.parse().ok());
+        let interface = ifindex.and_then(|index| if_indextoname(index).ok());
+        Self {
+            name,
+            ifindex,
+            interface: interface.map(|name| name.to_string_lossy().into_owned()),
+        }
+    }
+
+    fn text(&self) -> String {
+        let side = if self.name.starts_with("xdp") {
+            "ingress"
+        } else {
+            "egress"
+        };
+        match (&self.interface, self.ifindex) {
+            (Some(interface), _) => format!("detached from {} ({side})\n", printable(interface)),
+            (None, Some(ifindex)) => {
+                format!("detached from interface {ifindex}, which is gone ({side})\n")
+            }
+            (None, None) => format!("removed {}\n", self.name),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The socket's place and its making. Whoever may open it may ask; that is its owner, nobody else.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tokio::net::UnixListener;
+
+/// Where the socket of a run directory is.
+#[must_use]
+pub fn path(run_dir: &Path) -> PathBuf {
+    run_dir.join("control.sock")
+}
+
+/// Listens in `run_dir`, which must exist. A socket that a dead daemon left behind is replaced; one that somebody
+/// answers on is not. Call it inside a tokio runtime.
+pub fn bind(run_dir: &Path) -> Result<UnixListener> {
+    let path = path(run_dir);
+    match UnixStream::connect(&path) {
+        Ok(_) => bail!(
+            "another daemon answers on {}; stop it first, or choose another --run-dir",
+            path.display()
+        ),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+            ) => {}
+        Err(error) => {
+            return Err(error).with_context(|| {
+                format!("cannot tell whether a daemon answers on {}", path.display())
+            });
+        }
+    }
+    // made under another name and moved: nobody finds it before its mode is right, and the old one gives way at once
+    let fresh = run_dir.join(format!("control.{}", std::process::id()));
+    let making = || format!("cannot make the control socket {}", path.display());
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(making);
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&fresh).with_context(making)?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600)).with_context(making)?;
+    fs::rename(&fresh, &path).with_context(making)?;
+    Ok(listener)
+}

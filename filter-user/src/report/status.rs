@@ -1,0 +1,304 @@
+//! What a running daemon says about itself. The daemon fills it in; this file only gives it a form.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::printable;
+use super::table::{self, GREEN, RED, YELLOW, paint};
+use crate::dataplane::Mode;
+
+/// The answer to `edgefilter status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// `running`
+    pub daemon: String,
+    /// RFC 3339.
+    pub started_at: Option<String>,
+    /// Counts the policies put in force since the filter was first attached.
+    pub generation: u64,
+    /// The policy in force.
+    pub policy: Option<PolicyStatus>,
+    /// Interfaces that a profile names.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// What somebody should look at.
+    pub warnings: Vec<String>,
+}
+
+/// The policy in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// Its file.
+    pub path: String,
+    /// SHA-256 over the file and its prefix files.
+    pub fingerprint: String,
+    /// RFC 3339.
+    pub loaded_at: String,
+    /// Allow and deny rules of all profiles.
+    pub rules: usize,
+    /// Distinct prefixes in its address lists.
+    pub prefixes: usize,
+    /// Why a later attempt to load a policy failed; the one before stays in force.
+    pub last_error: Option<String>,
+}
+
+/// One interface that a profile names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// Profile for frames that no VLAN profile claims; empty if there is none.
+    pub profile: String,
+    /// VLAN id and the profile that claims it.
+    pub vlans: Vec<(u16, String)>,
+    /// False: monitor mode.
+    pub enforce: bool,
+    /// How the program runs there.
+    #[serde(deserialize_with = "mode")]
+    pub mode: Option<Mode>,
+    /// Whether the filter is in force there.
+    pub attached: bool,
+    /// Why it is not.
+    pub error: Option<String>,
+}
+
+/// A mode of a newer daemon is shown as unknown.
+fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mode>, D::Error> {
+    let name = Option::<String>::deserialize(deserializer)?;
+    Ok([Mode::Native, Mode::Generic]
+        .into_iter()
+        .find(|mode| Some(mode_name(*mode)) == name.as_deref()))
+}
+
+/// The word for a mode.
+#[must_use]
+pub fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Native => "native",
+        Mode::Generic => "generic",
+    }
+}
+
+impl Status {
+    /// For people.
+    #[must_use]
+    pub fn render(&self, colour: bool) -> String {
+        let mut text = String::new();
+        let shade = if self.daemon == "running" { GREEN } else { RED };
+        // Writing into a String cannot fail, hence the ignored results.
+        let _ = write!(
+            text,
+            "edgefilter {}: {}",
+            self.version,
+            paint(&self.daemon, shade, colour)
+        );
+        if let Some(pid) = self.pid {
+            let _ = write!(text, ", pid {pid}");
+        }
+        if let Some(since) = &self.started_at {
+            let _ = write!(text, ", since {since}");
+        }
+        text.push('\n');
+        match &self.policy {
+            Some(policy) => policy.render(&mut text, self.generation, colour),
+            None => text.push_str("policy: none\n"),
+        }
+        text.push('\n');
+        self.render_interfaces(&mut text, colour);
+        for warning in &self.warnings {
+            let _ = writeln!(
+                text,
+                "{}: {}",
+                paint("warning", YELLOW, colour),
+                printable(warning)
+            );
+        }
+        text
+    }
+
+    fn render_interfaces(&self, text: &mut String, colour: bool) {
+        if self.interfaces.is_empty() {
+            text.push_str("no interface of the policy exists\n");
+            return;
+        }
+        let rows = self.interfaces.iter().map(InterfaceStatus::row);
+        let header = [
+            "interface",
+            "ifindex",
+            "profile",
+            "vlans",
+            "verdicts",
+            "mode",
+            "filter",
+        ];
+        text.push_str(&table::render(&header, rows, header.len()));
+        for interface in &self.interfaces {
+            if let Some(error) = &interface.error {
+                let _ = writeln!(
+                    text,
+                    "{}: {}",
+                    paint("error", RED, colour),
+                    printable(error)
+                );
+            }
+        }
+    }
+}
+
+impl PolicyStatus {
+    fn render(&self, text: &mut String, generation: u64, colour: bool) {
+        // Writing into a String cannot fail, hence the ignored results.
+        let _ = writeln!(text, "policy: {}", printable(&self.path));
+        let _ = writeln!(text, "  loaded {}, generation {generation}", self.loaded_at);
+        let _ = writeln!(text, "  {} rules, {} prefixes", self.rules, self.prefixes);
+        let _ = writeln!(text, "  fingerprint {}", self.fingerprint);
+        if let Some(error) = &self.last_error {
+            let _ = writeln!(
+                text,
+                "  {}: {}",
+                paint("last error", RED, colour),
+                printable(error)
+            );
+        }
+    }
+}
+
+impl InterfaceStatus {
+    fn row(&self) -> Vec<String> {
+        let dash = |text: &str| {
+            if text.is_empty() {
+                "-".to_owned()
+            } else {
+                text.to_owned()
+            }
+        };
+        vec![
+            printable(&self.name),
+            self.ifindex.to_string(),
+            dash(&self.profile),
+            dash(&vlans(&self.vlans)),
+            if self.enforce {
+                "enforced"
+            } else {
+                "monitored"
+            }
+            .to_owned(),
+            dash(self.mode.map_or("", mode_name)),
+            if self.attached {
+                "attached"
+            } else {
+                "NOT ATTACHED"
+            }
+            .to_owned(),
+        ]
+    }
+}
+
+/// `100,200:guests 300:lab`
+fn vlans(list: &[(u16, String)]) -> String {
+    let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
+    for (vlan, profile) in list {
+        match groups.iter_mut().find(|(known, _)| known == profile) {
+            Some((_, ids)) => ids.push(vlan.to_string()),
+            None => groups.push((profile, vec![vlan.to_string()])),
+        }
+    }
+    groups
+        .iter()
+        .map(|(profile, ids)| format!("{}:{profile}", ids.join(",")))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn sample() -> Status {
+        Status {
+            version: "0.1.0".to_owned(),
+            pid: Some(42),
+            daemon: "running".to_owned(),
+            started_at: Some("2026-01-01T00:00:00.000Z".to_owned()),
+            generation: 3,
+            policy: Some(PolicyStatus {
+                path: "edge.toml".to_owned(),
+                fingerprint: "abcd".to_owned(),
+                loaded_at: "2026-01-01T00:00:01.000Z".to_owned(),
+                rules: 2,
+                prefixes: 5,
+                last_error: Some("edge.toml:3:1: error".to_owned()),
+            }),
+            interfaces: vec![
+                InterfaceStatus {
+                    name: "eth0".to_owned(),
+                    ifindex: 3,
+                    profile: "edge".to_owned(),
+                    vlans: vec![
+                        (100, "guests".to_owned()),
+                        (300, "lab".to_owned()),
+                        (200, "guests".to_owned()),
+                    ],
+                    enforce: true,
+                    mode: Some(Mode::Native),
+                    attached: true,
+                    error: None,
+                },
+                InterfaceStatus {
+                    name: "ev\x1bil".to_owned(),
+                    ifindex: 4,
+                    profile: "edge".to_owned(),
+                    error: Some("another program".to_owned()),
+                    ..InterfaceStatus::default()
+                },
+            ],
+            warnings: vec!["edge.toml:9:1: warning: never matches".to_owned()],
+        }
+    }
+
+    #[test]
+    fn text_for_people() {
+        let text = sample().render(false);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "edgefilter 0.1.0: running, pid 42, since 2026-01-01T00:00:00.000Z"
+        );
+        assert_eq!(lines[1], "policy: edge.toml");
+        assert_eq!(lines[5], "  last error: edge.toml:3:1: error");
+        assert_eq!(
+            lines[7],
+            "interface  ifindex  profile  vlans                   verdicts   mode    filter"
+        );
+        assert_eq!(
+            lines[8],
+            "eth0       3        edge     100,200:guests 300:lab  enforced   native  attached"
+        );
+        assert_eq!(
+            lines[9],
+            "ev\u{fffd}il      4        edge     -                       monitored  -       NOT ATTACHED"
+        );
+        assert_eq!(lines[10], "error: another program");
+        assert_eq!(lines[11], "warning: edge.toml:9:1: warning: never matches");
+        assert!(!text.contains('\x1b'));
+        assert!(sample().render(true).contains("\x1b[32mrunning\x1b[0m"));
+    }
+
+    #[test]
+    fn json_there_and_back() {
+        let text = serde_json::to_string(&sample()).unwrap();
+        assert!(text.contains(r#""mode":"native""#), "{text}");
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), sample());
+        let newer = text.replace(r#""native""#, r#""hardware""#);
+        assert_eq!(
+            serde_json::from_str::<Status>(&newer).unwrap().interfaces[0].mode,
+            None
+        );
+    }
+}
