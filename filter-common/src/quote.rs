@@ -1,5 +1,6 @@
 //! ICMP errors (RFC 792, RFC 4443) and the packet they quote: ours, if the error is about anything we sent.
 
+use crate::extension::is_extension;
 use crate::layout::{Address, FlowKey};
 use crate::packet::{Packet, be16, be32, be64};
 use crate::parse::{Ip, is_icmp};
@@ -87,7 +88,8 @@ pub fn quoted<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Option<FlowKey> {
         transport = at + length;
     } else {
         let header = packet.window::<40>(at)?;
-        if header[0] >> 4 != 6 {
+        // behind extension headers nothing is read, and they are no protocol of their own
+        if header[0] >> 4 != 6 || is_extension(header[6]) {
             return None;
         }
         local = Address { hi: be64(header, 8), lo: be64(header, 16) };

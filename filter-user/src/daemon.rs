@@ -87,7 +87,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
             tracing::warn!(%error, "a task ended with an error");
         }
     }
-    tracing::info!("stopped; the filter stays in force (take it off with `edgefilter detach`)");
+    if !engine.is_detached() {
+        tracing::info!("stopped; the filter stays in force (take it off with `edgefilter detach`)");
+    }
     outcome
 }
 
@@ -108,7 +110,13 @@ async fn serve(
                 notify(&[NotifyState::Ready]);
                 shared.set_status(engine.status());
             }
-            _ = epoch.tick() => engine.renew_event_budget(),
+            _ = epoch.tick() => {
+                if engine.is_detached() {
+                    tracing::warn!("the filter was taken off by `edgefilter detach`");
+                    return Ok(());
+                }
+                engine.renew_event_budget();
+            }
             _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
             _ = audit.tick() => look(engine, watch, shared).await,
             news = watch.changed.next() => {

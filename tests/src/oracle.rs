@@ -202,7 +202,16 @@ impl Oracle {
             destination: ip.source,
             service,
         };
-        if profile.lets_in(&mirrored, &self.world) {
+        // The lists come before the default verdict: what they let in is let in by no rule.
+        let reply = match (transport, ip.source) {
+            (Transport::Icmp { kind: 8, .. }, IpAddr::V4(_)) => Some(0),
+            (Transport::Icmp { kind: 13, .. }, IpAddr::V4(_)) => Some(14),
+            (Transport::Icmp { kind: 128, .. }, IpAddr::V6(_)) => Some(129),
+            _ => None,
+        };
+        let listed = reply.is_some_and(|kind| profile.lists_icmp(ip.source.is_ipv6(), kind))
+            && profile.allowed(&mirrored, &self.world).is_none();
+        if !listed && profile.lets_in(&mirrored, &self.world) {
             return;
         }
         let key = Key {

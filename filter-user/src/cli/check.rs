@@ -1,6 +1,7 @@
 //! `edgefilter check`: says all that is wrong with a policy, and what it takes when nothing is.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -147,7 +148,8 @@ fn summary(diagnostics: &policy::Diagnostics) -> String {
         count => format!("{errors}, {}", counted(count, "warning")),
     };
     if diagnostics.omitted() > 0 {
-        text.push_str(&format!(", {} more not shown", diagnostics.omitted()));
+        // Writing into a String cannot fail.
+        let _ = write!(text, ", {} more not shown", diagnostics.omitted());
     }
     text
 }

@@ -42,7 +42,7 @@ pub fn detach(globals: &Globals, out: &mut Output<'_>) -> Result<Outcome> {
     )?;
     if let Some(pid) = pid {
         note(&format!(
-            "edgefilter: the daemon (pid {pid}) still runs and may attach the filter again: stop it"
+            "edgefilter: the daemon (pid {pid}) ends too"
         ));
     }
     Ok(Outcome::Done)

@@ -21,16 +21,15 @@ pub fn completions(arguments: &Completions, out: &mut Output<'_>) -> Result<Outc
 
 /// Writes the manual page, or all of them into a directory.
 pub fn man(arguments: &Man, out: &mut Output<'_>) -> Result<Outcome> {
-    match &arguments.dir {
-        Some(directory) => clap_mangen::generate_to(Cli::command(), directory)
-            .with_context(|| format!("cannot write manual pages to {}", directory.display()))?,
-        None => {
-            let mut page = Vec::new();
-            Page::new(Cli::command())
-                .render(&mut page)
-                .context("cannot make the manual page")?;
-            out.text(&String::from_utf8_lossy(&page))?;
-        }
+    if let Some(directory) = &arguments.dir {
+        clap_mangen::generate_to(Cli::command(), directory)
+            .with_context(|| format!("cannot write manual pages to {}", directory.display()))?;
+    } else {
+        let mut page = Vec::new();
+        Page::new(Cli::command())
+            .render(&mut page)
+            .context("cannot make the manual page")?;
+        out.text(&String::from_utf8_lossy(&page))?;
     }
     Ok(Outcome::Done)
 }

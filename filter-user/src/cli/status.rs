@@ -42,10 +42,8 @@ fn pinned(bpffs: &Path, reason: String) -> Result<PinnedStatus> {
     let counters = if pins.exist() {
         counters::read(&pins)
             .map_err(|error| {
-                note(&format!(
-                    "edgefilter: {:#}",
-                    anyhow::Error::new(error).context("cannot read the pins")
-                ))
+                let error = anyhow::Error::new(error).context("cannot read the pins");
+                note(&format!("edgefilter: {error:#}"));
             })
             .ok()
     } else {

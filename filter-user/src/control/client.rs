@@ -67,6 +67,7 @@ pub async fn status(run_dir: &Path) -> Result<Status, ClientError> {
 pub async fn events(run_dir: &Path, follow: bool, last: usize) -> Result<Events, ClientError> {
     let response = request(run_dir, &format!("/v1/events?follow={follow}&last={last}")).await?;
     Ok(Events {
+        socket: socket::path(run_dir),
         body: response.into_body(),
         rest: Vec::new(),
         ended: false,
@@ -76,6 +77,7 @@ pub async fn events(run_dir: &Path, follow: bool, last: usize) -> Result<Events,
 /// Lines of JSON as the daemon sends them.
 #[derive(Debug)]
 pub struct Events {
+    socket: PathBuf,
     body: Incoming,
     rest: Vec<u8>,
     ended: bool,
@@ -93,12 +95,12 @@ impl Events {
                 return if self.rest.is_empty() {
                     Ok(None)
                 } else {
-                    Err(ClientError::Answer("a line broke off".to_owned()))
+                    Err(self.gone(io::ErrorKind::UnexpectedEof.into()))
                 };
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => self.rest.extend(frame.into_data().unwrap_or_default()),
-                Some(Err(error)) => return Err(ClientError::Answer(error.to_string())),
+                Some(Err(error)) => return Err(self.gone(io::Error::other(error))),
                 None => self.ended = true,
             }
             if self.rest.len() > ANSWER_BYTES {
@@ -106,6 +108,14 @@ impl Events {
                     "a line is longer than {ANSWER_BYTES} bytes"
                 )));
             }
+        }
+    }
+
+    /// The daemon died while it sent.
+    fn gone(&self, source: io::Error) -> ClientError {
+        ClientError::Unreachable {
+            socket: self.socket.clone(),
+            source,
         }
     }
 }

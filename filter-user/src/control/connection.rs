@@ -47,7 +47,7 @@ impl Listener for Limited {
             match Arc::clone(&self.permits).try_acquire_owned() {
                 Ok(permit) => return (Connection::new(stream, permit), address),
                 Err(_) => {
-                    tracing::debug!("a control connection more than {CONNECTIONS} was closed")
+                    tracing::debug!("a control connection more than {CONNECTIONS} was closed");
                 }
             }
         }

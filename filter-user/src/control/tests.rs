@@ -28,7 +28,7 @@ impl Daemon {
         let (stop, stopped) = oneshot::channel();
         let listener = bind(directory.path()).unwrap();
         let server = tokio::spawn(serve(listener, Arc::clone(&shared), async {
-            drop(stopped.await)
+            drop(stopped.await);
         }));
         Self {
             directory,
@@ -196,6 +196,22 @@ async fn stopping_ends_streams() {
         .unwrap()
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_daemon_that_dies_while_it_sends_is_unreachable() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = bind(directory.path()).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1024];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n{}\n{\r\n";
+        stream.write_all(answer).await.unwrap();
+    });
+    let mut broken = events(directory.path(), true, 0).await.unwrap();
+    assert_eq!(broken.next().await.unwrap().as_deref(), Some("{}"));
+    assert!(broken.next().await.unwrap_err().is_unreachable());
 }
 
 #[tokio::test]

@@ -94,6 +94,11 @@ impl Engine {
         Arc::clone(&self.names)
     }
 
+    /// Whether somebody took the filter off under us.
+    pub(super) fn is_detached(&self) -> bool {
+        !self.dataplane.pins().exist()
+    }
+
     pub(super) fn renew_event_budget(&mut self) {
         if let Err(error) = self.dataplane.renew_event_budget() {
             tracing::error!(%error, "cannot renew the budget of sampled drops");

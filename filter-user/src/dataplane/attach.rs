@@ -115,8 +115,10 @@ impl Dataplane {
         let program = self.egress()?;
         if let Ok(pinned) = PinnedLink::from_pin(&pin) {
             if let Ok(link) = SchedClassifierLink::try_from(FdLink::from(pinned))
-                && program.attach_to_link(link).is_ok()
+                && let Ok(id) = program.attach_to_link(link)
             {
+                // the pin alone keeps it: a handle of ours would outlive `edgefilter detach`
+                drop(program.take_link(id));
                 return Ok(());
             }
             // the interface moved to another namespace or came back under the same index: the link is dead
@@ -162,8 +164,9 @@ impl Dataplane {
         let program = self.ingress()?;
         if let Ok(pinned) = PinnedLink::from_pin(&pin) {
             if let Ok(link) = XdpLink::try_from(FdLink::from(pinned))
-                && program.attach_to_link(link).is_ok()
+                && let Ok(id) = program.attach_to_link(link)
             {
+                drop(program.take_link(id));
                 return Ok(Attached::Replaced);
             }
             remove(&pin, interface)?;

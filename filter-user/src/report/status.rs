@@ -156,7 +156,7 @@ impl PolicyStatus {
         // Writing into a String cannot fail, hence the ignored results.
         let _ = writeln!(text, "policy: {}", printable(&self.path));
         let _ = writeln!(text, "  loaded {}, generation {generation}", self.loaded_at);
-        let _ = writeln!(text, "  {} rules, {} prefixes", self.rules, self.prefixes);
+        let _ = writeln!(text, "  rules: {}, prefixes: {}", self.rules, self.prefixes);
         let _ = writeln!(text, "  fingerprint {}", self.fingerprint);
         if let Some(error) = &self.last_error {
             let _ = writeln!(

@@ -3,13 +3,15 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use edgefilter_tests::test_run::campaign::{Campaign, Progress};
 
-const USAGE: &str = "usage: oracle [--packets N] [--seed N] [--frames N]\n\
-    Compares N packets (1000000) under random policies, --frames (500) for each, from a seed (1) on.";
+const USAGE: &str = "usage: oracle [--packets N] [--seed N] [--frames N] [--workers N]\n\
+    Compares --packets (1000000) under random policies, --frames (500) for each, seeds from --seed (1) on,\n\
+    in --workers (4) threads. The same numbers compare the same packets.";
 
 fn main() -> ExitCode {
     match run() {
@@ -29,6 +31,7 @@ fn run() -> Result<bool> {
         frames: 500,
         fixtures: Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures"),
         enough: 10,
+        workers: 4,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -41,15 +44,18 @@ fn run() -> Result<bool> {
         match argument.as_str() {
             "--packets" => campaign.packets = value,
             "--seed" => campaign.seed = value,
+            "--workers" => campaign.workers = usize::try_from(value)?,
             "--frames" => campaign.frames = usize::try_from(value)?,
             other => bail!("{other} is unknown\n{USAGE}"),
         }
     }
-    let mut said = Instant::now();
+    let said = Mutex::new(Instant::now());
     let done = campaign.run(|progress: &Progress| {
-        if said.elapsed() > Duration::from_secs(5) {
+        if let Ok(mut said) = said.lock()
+            && said.elapsed() > Duration::from_secs(5)
+        {
             eprintln!("{}", progress.line());
-            said = Instant::now();
+            *said = Instant::now();
         }
     })?;
     for text in &done.disagreements {

@@ -2,9 +2,12 @@
 //! Owns the seeds' order: a base seed and a number of packets are the whole description of a run.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::filter::Filter;
 use super::replay::{keep, replay};
@@ -23,6 +26,8 @@ pub struct Campaign {
     pub fixtures: PathBuf,
     /// Disagreements after which to stop.
     pub enough: usize,
+    /// Threads, each with a filter of its own.
+    pub workers: usize,
 }
 
 /// How it went so far.
@@ -67,31 +72,55 @@ impl Progress {
 }
 
 impl Campaign {
-    /// Runs it; `report` hears of the progress after every case.
+    /// Runs it; `report` hears of the progress now and then.
     ///
     /// # Errors
     /// When the filter cannot be loaded or a policy is refused.
-    pub fn run(&self, mut report: impl FnMut(&Progress)) -> Result<Progress> {
+    pub fn run(&self, report: impl Fn(&Progress) + Sync) -> Result<Progress> {
         let start = Instant::now();
-        let mut filter = Filter::load()?;
-        let mut progress = Progress::default();
-        let mut seed = self.seed;
-        while progress.judged < self.packets && progress.disagreements.len() < self.enough {
-            let case = random::case(seed, self.frames);
-            let replay = replay(&mut filter, &case)
-                .map_err(|error| error.context(format!("seed {seed:#x}, policy:\n{}", case.policy)))?;
-            progress.judged += replay.judged;
-            progress.sent += replay.sent;
-            progress.refused += replay.refused;
-            progress.policies += 1;
-            if replay.disagreement.is_some() {
-                let (_, text) = keep(&mut filter, &case, &self.fixtures)?;
-                progress.disagreements.push(text);
+        let shared = Mutex::new(Progress::default());
+        let seeds = AtomicU64::new(0);
+        let worker = || -> Result<()> {
+            let mut filter = Filter::load()?;
+            while !self.finished(&lock(&shared)) {
+                let seed = self.seed.wrapping_add(seeds.fetch_add(1, Ordering::Relaxed));
+                self.one(seed, &mut filter, &shared)?;
+                let mut progress = lock(&shared);
+                progress.elapsed = start.elapsed();
+                report(&progress);
             }
-            progress.elapsed = start.elapsed();
-            report(&progress);
-            seed = seed.wrapping_add(1);
-        }
-        Ok(progress)
+            Ok(())
+        };
+        // a push waits for a grace period of the kernel, so one thread leaves its CPU idle
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.workers.max(1)).map(|_| scope.spawn(worker)).collect();
+            workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
+        })?;
+        shared.into_inner().map_err(|_| anyhow!("a worker panicked"))
     }
+
+    fn finished(&self, progress: &Progress) -> bool {
+        progress.judged >= self.packets || progress.disagreements.len() >= self.enough
+    }
+
+    fn one(&self, seed: u64, filter: &mut Filter, shared: &Mutex<Progress>) -> Result<()> {
+        let case = random::case(seed, self.frames);
+        let replay = replay(filter, &case)
+            .map_err(|error| error.context(format!("seed {seed:#x}, policy:\n{}", case.policy)))?;
+        let disagreement = match replay.disagreement {
+            Some(_) => Some(keep(filter, &case, &self.fixtures)?.1),
+            None => None,
+        };
+        let mut progress = lock(shared);
+        progress.judged += replay.judged;
+        progress.sent += replay.sent;
+        progress.refused += replay.refused;
+        progress.policies += 1;
+        progress.disagreements.extend(disagreement);
+        Ok(())
+    }
+}
+
+fn lock(shared: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
