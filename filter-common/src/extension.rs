@@ -66,7 +66,11 @@ pub fn fragment_position(header: &[u8; 8]) -> (usize, bool) {
 /// Walks the chain; `None` if it is malformed. Behind the header of a later fragment nothing is read.
 #[inline(always)]
 pub fn walk<P: Packet + ?Sized>(packet: &P, chain: Chain) -> Option<Walk> {
-    let Chain { mut next, mut at, end } = chain;
+    let Chain {
+        mut next,
+        mut at,
+        end,
+    } = chain;
     let mut fragment = 0;
     let mut later = false;
     let mut count = 0;

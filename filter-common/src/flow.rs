@@ -83,7 +83,11 @@ pub const fn opened(protocol: u8, flags: u8, now: u64) -> FlowState {
         protocol::ICMP | protocol::ICMPV6 => state::ICMP,
         _ => state::OTHER,
     };
-    FlowState { seen: now, state, zero: 0 }
+    FlowState {
+        seen: now,
+        state,
+        zero: 0,
+    }
 }
 
 /// The state after a packet that came in.
@@ -91,7 +95,9 @@ pub const fn opened(protocol: u8, flags: u8, now: u64) -> FlowState {
 pub const fn received(state: u32, flags: u8) -> u32 {
     match state {
         state::UDP_SENT => state::UDP_ANSWERED,
-        state::SYN_SENT | state::ESTABLISHED | state::FIN_SENT | state::FIN_RECEIVED if flags & tcp::RST != 0 => {
+        state::SYN_SENT | state::ESTABLISHED | state::FIN_SENT | state::FIN_RECEIVED
+            if flags & tcp::RST != 0 =>
+        {
             state::RESET
         }
         state::SYN_SENT | state::ESTABLISHED if flags & tcp::FIN != 0 => state::FIN_RECEIVED,
@@ -110,7 +116,9 @@ pub const fn sent(state: u32, flags: u8) -> u32 {
         _ if tcp::opens(flags) => state::SYN_SENT,
         _ if flags & tcp::RST != 0 => state::RESET,
         state::FIN_RECEIVED | state::TIME_WAIT if flags & tcp::FIN != 0 => state::TIME_WAIT,
-        state::SYN_SENT | state::ESTABLISHED | state::RESET if flags & tcp::FIN != 0 => state::FIN_SENT,
+        state::SYN_SENT | state::ESTABLISHED | state::RESET if flags & tcp::FIN != 0 => {
+            state::FIN_SENT
+        }
         state::SYN_SENT | state::RESET => state::ESTABLISHED,
         other => other,
     }
@@ -130,7 +138,11 @@ pub fn touch(flow: &mut FlowState, state: u32, now: u64) {
 /// The key of a flow, without a remote: "any remote", for UDP clients that were waiting when the filter started.
 #[inline(always)]
 pub const fn wildcard(key: &FlowKey) -> FlowKey {
-    FlowKey { remote: Address { hi: 0, lo: 0 }, remote_port: 0, ..*key }
+    FlowKey {
+        remote: Address { hi: 0, lo: 0 },
+        remote_port: 0,
+        ..*key
+    }
 }
 
 #[cfg(test)]
@@ -144,8 +156,17 @@ mod tests {
         let established = received(flow.state, tcp::SYN | tcp::ACK);
         assert_eq!(established, state::ESTABLISHED);
         assert_eq!(sent(established, tcp::ACK), state::ESTABLISHED);
-        assert_eq!(received(sent(established, tcp::FIN | tcp::ACK), tcp::FIN | tcp::ACK), state::TIME_WAIT);
-        assert_eq!(sent(received(established, tcp::FIN | tcp::ACK), tcp::FIN | tcp::ACK), state::TIME_WAIT);
+        assert_eq!(
+            received(sent(established, tcp::FIN | tcp::ACK), tcp::FIN | tcp::ACK),
+            state::TIME_WAIT
+        );
+        assert_eq!(
+            sent(
+                received(established, tcp::FIN | tcp::ACK),
+                tcp::FIN | tcp::ACK
+            ),
+            state::TIME_WAIT
+        );
     }
 
     #[test]
@@ -153,7 +174,11 @@ mod tests {
         let reset = received(state::ESTABLISHED, tcp::RST);
         assert_eq!(reset, state::RESET);
         assert_eq!(sent(reset, tcp::ACK), state::ESTABLISHED);
-        assert_eq!(received(reset, tcp::ACK), state::RESET, "what comes in does not revive it");
+        assert_eq!(
+            received(reset, tcp::ACK),
+            state::RESET,
+            "what comes in does not revive it"
+        );
     }
 
     #[test]

@@ -245,19 +245,28 @@ impl Address {
     /// An IPv4 address, host order.
     #[inline(always)]
     pub const fn v4(address: u32) -> Self {
-        Self { hi: 0, lo: 0xffff_0000_0000 | address as u64 }
+        Self {
+            hi: 0,
+            lo: 0xffff_0000_0000 | address as u64,
+        }
     }
 
     /// An IPv6 address, host order.
     #[inline(always)]
     pub const fn v6(address: u128) -> Self {
-        Self { hi: (address >> 64) as u64, lo: address as u64 }
+        Self {
+            hi: (address >> 64) as u64,
+            lo: address as u64,
+        }
     }
 }
 
 impl Counter {
     /// Nothing counted.
-    pub const ZERO: Self = Self { packets: 0, bytes: 0 };
+    pub const ZERO: Self = Self {
+        packets: 0,
+        bytes: 0,
+    };
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The verdict matrix's entries: 4 bits of kind, 12 bits of argument (a rule slot).
 
 /// Part of the layout hash: change it when a kind changes its meaning.
-pub const ENCODING: &str = "kind4 arg12: closed=0 source=1 allow=2 limited=3 deny=4 control=5 neighbour=6";
+pub const ENCODING: &str =
+    "kind4 arg12: closed=0 source=1 allow=2 limited=3 deny=4 control=5 neighbour=6";
 
 /// No rule opens the service.
 pub const CLOSED: u16 = 0;

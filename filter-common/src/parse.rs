@@ -95,16 +95,27 @@ pub enum Lengths {
 /// Ethernet and up to two VLAN tags.
 #[inline(always)]
 pub fn link<P: Packet + ?Sized>(packet: &P) -> Link {
-    let mut link = Link { ethertype: 0, vlan: 0, network: 14, broken: true };
-    let Some(header) = packet.window::<14>(0) else { return link };
+    let mut link = Link {
+        ethertype: 0,
+        vlan: 0,
+        network: 14,
+        broken: true,
+    };
+    let Some(header) = packet.window::<14>(0) else {
+        return link;
+    };
     link.ethertype = be16(header, 12);
     if is_tag(link.ethertype) {
-        let Some(tag) = packet.window::<4>(14) else { return link };
+        let Some(tag) = packet.window::<4>(14) else {
+            return link;
+        };
         link.vlan = be16(tag, 0) & 0x0fff;
         link.ethertype = be16(tag, 2);
         link.network = 18;
         if is_tag(link.ethertype) {
-            let Some(tag) = packet.window::<4>(18) else { return link };
+            let Some(tag) = packet.window::<4>(18) else {
+                return link;
+            };
             link.ethertype = be16(tag, 2);
             link.network = 22;
         }
@@ -124,7 +135,9 @@ const fn is_tag(ethertype: u16) -> bool {
 /// Whether the bytes at `at` are an ARP packet for IPv4 over Ethernet (RFC 826).
 #[inline(always)]
 pub fn is_arp<P: Packet + ?Sized>(packet: &P, at: usize) -> bool {
-    packet.window::<28>(at).is_some_and(|arp| be32(arp, 0) == 0x0001_0800 && be16(arp, 4) == 0x0604)
+    packet
+        .window::<28>(at)
+        .is_some_and(|arp| be32(arp, 0) == 0x0001_0800 && be16(arp, 4) == 0x0604)
 }
 
 /// The IPv4 header (RFC 791).
@@ -193,8 +206,14 @@ pub fn ipv6<P: Packet + ?Sized>(packet: &P, at: usize, lengths: Lengths) -> Opti
     }
     let mut ip = Ip {
         v4: false,
-        source: Address { hi: be64(header, 8), lo: be64(header, 16) },
-        destination: Address { hi: be64(header, 24), lo: be64(header, 32) },
+        source: Address {
+            hi: be64(header, 8),
+            lo: be64(header, 16),
+        },
+        destination: Address {
+            hi: be64(header, 24),
+            lo: be64(header, 32),
+        },
         protocol: header[6],
         hop_limit: header[7],
         fragment: false,
@@ -204,7 +223,11 @@ pub fn ipv6<P: Packet + ?Sized>(packet: &P, at: usize, lengths: Lengths) -> Opti
         end,
     };
     if extension::is_extension(ip.protocol) {
-        let walk = packet.walk_extensions(Chain { next: ip.protocol, at: ip.transport, end })?;
+        let walk = packet.walk_extensions(Chain {
+            next: ip.protocol,
+            at: ip.transport,
+            end,
+        })?;
         ip.protocol = walk.next;
         ip.transport = walk.at;
         if walk.fragment != 0 {
@@ -239,13 +262,22 @@ pub enum Broken {
 /// The transport header of a whole packet or of a first fragment.
 #[inline(always)]
 pub fn transport<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Result<Transport, Broken> {
-    let short = if ip.fragment { Broken::Split } else { Broken::Malformed };
+    let short = if ip.fragment {
+        Broken::Split
+    } else {
+        Broken::Malformed
+    };
     let at = ip.transport;
     if at > ip.end || at > MAX_OFFSET {
         return Err(Broken::Malformed);
     }
     let room = ip.end - at;
-    let mut result = Transport { source_port: 0, port: 0, flags: 0, identifier: 0 };
+    let mut result = Transport {
+        source_port: 0,
+        port: 0,
+        flags: 0,
+        identifier: 0,
+    };
     match ip.protocol {
         protocol::TCP => {
             if room < 20 {

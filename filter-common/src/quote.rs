@@ -48,14 +48,21 @@ pub const fn reply_type(v4: bool, request: u16) -> Option<u16> {
 /// Whether a message of this type answers a request.
 #[inline(always)]
 pub const fn is_reply(v4: bool, kind: u16) -> bool {
-    if v4 { kind == icmp::ECHO_REPLY || kind == icmp::TIMESTAMP_REPLY } else { kind == icmp::V6_ECHO_REPLY }
+    if v4 {
+        kind == icmp::ECHO_REPLY || kind == icmp::TIMESTAMP_REPLY
+    } else {
+        kind == icmp::V6_ECHO_REPLY
+    }
 }
 
 /// Whether a message of this type quotes a packet.
 #[inline(always)]
 pub const fn is_error(v4: bool, kind: u16) -> bool {
     if v4 {
-        matches!(kind, icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM)
+        matches!(
+            kind,
+            icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM
+        )
     } else {
         kind >= 1 && kind <= icmp::V6_PARAMETER_PROBLEM
     }
@@ -92,8 +99,14 @@ pub fn quoted<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Option<FlowKey> {
         if header[0] >> 4 != 6 || is_extension(header[6]) {
             return None;
         }
-        local = Address { hi: be64(header, 8), lo: be64(header, 16) };
-        remote = Address { hi: be64(header, 24), lo: be64(header, 32) };
+        local = Address {
+            hi: be64(header, 8),
+            lo: be64(header, 16),
+        };
+        remote = Address {
+            hi: be64(header, 24),
+            lo: be64(header, 32),
+        };
         protocol = header[6];
         transport = at + 40;
     }
@@ -101,7 +114,14 @@ pub fn quoted<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Option<FlowKey> {
         return None;
     }
     let header = packet.window::<8>(transport)?;
-    let mut key = FlowKey { local, remote, local_port: 0, remote_port: 0, protocol, zero: [0; 3] };
+    let mut key = FlowKey {
+        local,
+        remote,
+        local_port: 0,
+        remote_port: 0,
+        protocol,
+        zero: [0; 3],
+    };
     if has_ports(protocol) {
         key.local_port = be16(header, 0);
         key.remote_port = be16(header, 2);
@@ -121,5 +141,9 @@ pub const fn has_ports(protocol: u8) -> bool {
 /// The service that a packet of this flow would be an answer of; `None` for ICMP.
 #[inline(always)]
 pub const fn answered_service(key: &FlowKey, v4: bool) -> Option<u32> {
-    if is_icmp(key.protocol, v4) { None } else { Some(service::index(key.protocol, v4, key.local_port)) }
+    if is_icmp(key.protocol, v4) {
+        None
+    } else {
+        Some(service::index(key.protocol, v4, key.local_port))
+    }
 }

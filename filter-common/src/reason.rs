@@ -75,7 +75,12 @@ mod tests {
         for (index, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, index);
             assert_eq!(Reason::from_index(index), Some(*reason));
-            assert_eq!(reason.name().starts_with("pass_"), reason.passes(), "{}", reason.name());
+            assert_eq!(
+                reason.name().starts_with("pass_"),
+                reason.passes(),
+                "{}",
+                reason.name()
+            );
             assert!(reason.passes() || reason.name().starts_with("drop_"));
         }
     }

@@ -67,7 +67,12 @@ const fn because(reason: Reason) -> Decision {
 
 /// Judges a frame that came in.
 #[inline(always)]
-pub fn ingress<P: Packet + ?Sized, T: Tables>(packet: &P, link: &Link, config: &Config, tables: &mut T) -> Decision {
+pub fn ingress<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    link: &Link,
+    config: &Config,
+    tables: &mut T,
+) -> Decision {
     if link.broken {
         return because(Reason::DropMalformed);
     }
@@ -76,7 +81,9 @@ pub fn ingress<P: Packet + ?Sized, T: Tables>(packet: &P, link: &Link, config: &
         ethertype::IPV6 => parse::ipv6(packet, link.network, Lengths::Checked),
         _ => return not_ip(packet, link, config, tables),
     };
-    let Some(ip) = ip else { return because(Reason::DropMalformed) };
+    let Some(ip) = ip else {
+        return because(Reason::DropMalformed);
+    };
     if ip.fragment {
         if config.flags & flag::DROP_FRAGMENTS != 0 {
             return because(Reason::DropFragment);
@@ -103,21 +110,35 @@ pub fn ingress<P: Packet + ?Sized, T: Tables>(packet: &P, link: &Link, config: &
 
 /// Frames that carry neither IPv4 nor IPv6.
 #[inline(always)]
-fn not_ip<P: Packet + ?Sized, T: Tables>(packet: &P, link: &Link, config: &Config, tables: &mut T) -> Decision {
+fn not_ip<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    link: &Link,
+    config: &Config,
+    tables: &mut T,
+) -> Decision {
     if link.ethertype == ethertype::ARP {
         if !parse::is_arp(packet, link.network) {
             return because(Reason::DropMalformed);
         }
-        let reason = if config.flags & flag::ARP != 0 { Reason::PassControl } else { Reason::DropEthertype };
+        let reason = if config.flags & flag::ARP != 0 {
+            Reason::PassControl
+        } else {
+            Reason::DropEthertype
+        };
         return because(reason);
     }
     let service = service::ETHERTYPE + link.ethertype as u32;
     let entry = tables
         .service_class(service)
-        .and_then(|class| tables.matrix_entry(config.matrix_base + class as u32 * config.source_classes))
+        .and_then(|class| {
+            tables.matrix_entry(config.matrix_base + class as u32 * config.source_classes)
+        })
         .unwrap_or(matrix::CLOSED);
     match matrix::kind(entry) {
-        matrix::ALLOW => Decision { reason: Reason::PassRule, rule: matrix::rule(entry) },
+        matrix::ALLOW => Decision {
+            reason: Reason::PassRule,
+            rule: matrix::rule(entry),
+        },
         matrix::CONTROL => because(Reason::PassControl),
         _ => because(Reason::DropEthertype),
     }
@@ -126,7 +147,12 @@ fn not_ip<P: Packet + ?Sized, T: Tables>(packet: &P, link: &Link, config: &Confi
 /// The matrix entry for a packet from `source` that asks `destination` for `service`.
 #[inline(always)]
 fn entry<T: Tables>(
-    config: &Config, tables: &mut T, service: u32, v4: bool, source: &Address, destination: &Address,
+    config: &Config,
+    tables: &mut T,
+    service: u32,
+    v4: bool,
+    source: &Address,
+    destination: &Address,
 ) -> u16 {
     entry_index(config, tables, service, v4, source, destination)
         .and_then(|index| tables.matrix_entry(index))
@@ -135,7 +161,12 @@ fn entry<T: Tables>(
 
 #[inline(always)]
 fn entry_index<T: Tables>(
-    config: &Config, tables: &mut T, service: u32, v4: bool, source: &Address, destination: &Address,
+    config: &Config,
+    tables: &mut T,
+    service: u32,
+    v4: bool,
+    source: &Address,
+    destination: &Address,
 ) -> Option<u32> {
     let mut row = tables.service_class(service)? as u32;
     if config.flags & flag::DESTINATIONS != 0 {
@@ -164,9 +195,18 @@ fn by_policy<T: Tables>(entry: u16, ip: &Ip, tables: &mut T) -> Option<Decision>
 /// What the flows say, when no rule matches.
 #[inline(always)]
 fn by_flow<P: Packet + ?Sized, T: Tables>(
-    packet: &P, ip: &Ip, transport: &Transport, config: &Config, tables: &mut T, kind: u16,
+    packet: &P,
+    ip: &Ip,
+    transport: &Transport,
+    config: &Config,
+    tables: &mut T,
+    kind: u16,
 ) -> Decision {
-    let refused = if kind == matrix::OTHER_SOURCES { Reason::DropSource } else { Reason::DropPort };
+    let refused = if kind == matrix::OTHER_SOURCES {
+        Reason::DropSource
+    } else {
+        Reason::DropPort
+    };
     let mut key = FlowKey {
         local: ip.destination,
         remote: ip.source,
@@ -202,7 +242,9 @@ fn by_flow<P: Packet + ?Sized, T: Tables>(
                 refused
             }
         }
-        other if parse::is_icmp(other, ip.v4) => icmp(packet, ip, transport, config, tables, &mut key),
+        other if parse::is_icmp(other, ip.v4) => {
+            icmp(packet, ip, transport, config, tables, &mut key)
+        }
         _ => {
             if in_flow(&key, 0, tables) {
                 Reason::PassReply
@@ -217,18 +259,29 @@ fn by_flow<P: Packet + ?Sized, T: Tables>(
 /// ICMP that no rule lets in: answers to our requests, and errors about our flows.
 #[inline(always)]
 fn icmp<P: Packet + ?Sized, T: Tables>(
-    packet: &P, ip: &Ip, transport: &Transport, config: &Config, tables: &mut T, key: &mut FlowKey,
+    packet: &P,
+    ip: &Ip,
+    transport: &Transport,
+    config: &Config,
+    tables: &mut T,
+    key: &mut FlowKey,
 ) -> Reason {
     let (kind, code) = (transport.port, transport.flags);
     if quote::is_reply(ip.v4, kind) {
         key.local_port = transport.identifier;
-        return if in_flow(key, 0, tables) { Reason::PassReply } else { Reason::DropIcmp };
+        return if in_flow(key, 0, tables) {
+            Reason::PassReply
+        } else {
+            Reason::DropIcmp
+        };
     }
     let path_mtu = quote::is_path_mtu(ip.v4, kind, code);
     if !quote::is_error(ip.v4, kind) || (path_mtu && config.flags & flag::PMTU == 0) {
         return Reason::DropIcmp;
     }
-    let Some(key) = quote::quoted(packet, ip) else { return Reason::DropIcmp };
+    let Some(key) = quote::quoted(packet, ip) else {
+        return Reason::DropIcmp;
+    };
     let now = tables.now();
     if tables.flow(&key).is_some_and(|flow| flow::alive(flow, now))
         || (key.protocol == protocol::TCP && tables.host_socket(&key, ip.v4))
@@ -243,8 +296,9 @@ fn icmp<P: Packet + ?Sized, T: Tables>(
 /// Whether a packet of this flow, sent by us, answers a service that a rule opens to that remote.
 #[inline(always)]
 fn answers_policy<T: Tables>(key: &FlowKey, v4: bool, config: &Config, tables: &mut T) -> bool {
-    quote::answered_service(key, v4)
-        .is_some_and(|service| matrix::allows(entry(config, tables, service, v4, &key.remote, &key.local)))
+    quote::answered_service(key, v4).is_some_and(|service| {
+        matrix::allows(entry(config, tables, service, v4, &key.remote, &key.local))
+    })
 }
 
 /// Whether a live flow has this key; notes that a packet of it came in.
@@ -271,14 +325,21 @@ fn in_wildcard<T: Tables>(key: &FlowKey, tables: &mut T) -> bool {
 const fn is_dhcp(ip: &Ip, transport: &Transport) -> bool {
     let (server, client) = if ip.v4 { DHCP } else { DHCPV6 };
     // DHCPv6 servers and relays answer from their link-local address (fe80::/10)
-    transport.source_port == server && transport.port == client && (ip.v4 || ip.source.hi >> 54 == 0x3fa)
+    transport.source_port == server
+        && transport.port == client
+        && (ip.v4 || ip.source.hi >> 54 == 0x3fa)
 }
 
 #[inline(always)]
 const fn fragment_key(ip: &Ip) -> FragmentKey {
     // the reassembly key: RFC 791 counts the protocol in, RFC 8200 does not
     let protocol = if ip.v4 { ip.protocol as u32 } else { 0 };
-    FragmentKey { source: ip.source, destination: ip.destination, id: ip.fragment_id, protocol }
+    FragmentKey {
+        source: ip.source,
+        destination: ip.destination,
+        id: ip.fragment_id,
+        protocol,
+    }
 }
 
 /// A fragment behind the first: follows the first one's verdict.
@@ -297,7 +358,12 @@ fn later_fragment<T: Tables>(ip: &Ip, tables: &mut T) -> Decision {
 /// Notes the flow of a packet that goes out, unless policy would let its answer in anyway: a server's clients can
 /// then neither fill nor thrash the flow table.
 #[inline(always)]
-pub fn egress<P: Packet + ?Sized, T: Tables>(packet: &P, link: &Link, config: &Config, tables: &mut T) -> Option<()> {
+pub fn egress<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    link: &Link,
+    config: &Config,
+    tables: &mut T,
+) -> Option<()> {
     let ip = match link.ethertype {
         ethertype::IPV4 => parse::ipv4(packet, link.network, Lengths::Trusted),
         ethertype::IPV6 => parse::ipv6(packet, link.network, Lengths::Trusted),
@@ -336,7 +402,10 @@ pub fn egress<P: Packet + ?Sized, T: Tables>(packet: &P, link: &Link, config: &C
         return None;
     }
     // a reset of an unknown flow opens nothing
-    if ip.protocol == protocol::TCP && transport.flags & tcp::RST != 0 && !tcp::opens(transport.flags) {
+    if ip.protocol == protocol::TCP
+        && transport.flags & tcp::RST != 0
+        && !tcp::opens(transport.flags)
+    {
         return None;
     }
     tables.note_flow(&key, &flow::opened(ip.protocol, transport.flags, now));

@@ -22,13 +22,26 @@ struct OneRule {
 }
 
 fn flow_words(key: &FlowKey) -> [u64; 5] {
-    let rest = u64::from(key.local_port) << 32 | u64::from(key.remote_port) << 8 | u64::from(key.protocol);
-    [key.local.hi, key.local.lo, key.remote.hi, key.remote.lo, rest]
+    let rest =
+        u64::from(key.local_port) << 32 | u64::from(key.remote_port) << 8 | u64::from(key.protocol);
+    [
+        key.local.hi,
+        key.local.lo,
+        key.remote.hi,
+        key.remote.lo,
+        rest,
+    ]
 }
 
 fn fragment_words(key: &FragmentKey) -> [u64; 5] {
     let rest = u64::from(key.id) << 32 | u64::from(key.protocol);
-    [key.source.hi, key.source.lo, key.destination.hi, key.destination.lo, rest]
+    [
+        key.source.hi,
+        key.source.lo,
+        key.destination.hi,
+        key.destination.lo,
+        rest,
+    ]
 }
 
 impl Tables for OneRule {
@@ -39,11 +52,18 @@ impl Tables for OneRule {
         Some(0)
     }
     fn service_class(&mut self, service: u32) -> Option<u16> {
-        assert!((service as usize) < service::SERVICES, "service index {service}");
+        assert!(
+            (service as usize) < service::SERVICES,
+            "service index {service}"
+        );
         Some(u16::from(service == service::TCP + 443))
     }
     fn matrix_entry(&mut self, index: u32) -> Option<u16> {
-        Some(if index == 1 { entry(matrix::ALLOW, 7) } else { entry(matrix::CLOSED, 0) })
+        Some(if index == 1 {
+            entry(matrix::ALLOW, 7)
+        } else {
+            entry(matrix::CLOSED, 0)
+        })
     }
     fn within_rate(&mut self, _: u16, _: &Address) -> bool {
         true
@@ -73,7 +93,14 @@ impl Tables for OneRule {
 
 fn config() -> Config {
     let flags = flag::ENFORCE | flag::ARP | flag::DHCP | flag::PMTU;
-    Config { ifindex: 1, matrix_base: 0, source_classes: 1, service_classes: 2, flags, vlan_table: 0 }
+    Config {
+        ifindex: 1,
+        matrix_base: 0,
+        source_classes: 1,
+        service_classes: 2,
+        flags,
+        vlan_table: 0,
+    }
 }
 
 fn judge(frame: &[u8], tables: &mut OneRule) -> Reason {
@@ -106,8 +133,16 @@ const ACK: u8 = 0x10;
 fn one_port_is_open_and_every_other_closed() {
     let mut tables = OneRule::default();
     for port in 0..=u16::MAX {
-        let expected = if port == 443 { Reason::PassRule } else { Reason::DropPort };
-        assert_eq!(judge(&tcp(THEM, US, (40000, port), SYN), &mut tables), expected, "port {port}");
+        let expected = if port == 443 {
+            Reason::PassRule
+        } else {
+            Reason::DropPort
+        };
+        assert_eq!(
+            judge(&tcp(THEM, US, (40000, port), SYN), &mut tables),
+            expected,
+            "port {port}"
+        );
     }
 }
 
@@ -118,10 +153,21 @@ fn what_we_open_comes_back_and_nothing_else() {
     assert_eq!(judge(&answer, &mut tables), Reason::DropPort);
     send(&tcp(US, THEM, (50000, 80), SYN), &mut tables);
     assert_eq!(judge(&answer, &mut tables), Reason::PassReply);
-    assert_eq!(judge(&tcp(THEM, US, (80, 50000), SYN), &mut tables), Reason::DropPort, "a SYN is no answer");
-    assert_eq!(judge(&tcp(THEM, US, (81, 50000), ACK), &mut tables), Reason::DropPort);
+    assert_eq!(
+        judge(&tcp(THEM, US, (80, 50000), SYN), &mut tables),
+        Reason::DropPort,
+        "a SYN is no answer"
+    );
+    assert_eq!(
+        judge(&tcp(THEM, US, (81, 50000), ACK), &mut tables),
+        Reason::DropPort
+    );
     tables.now += 500_000 * 1_000_000_000;
-    assert_eq!(judge(&answer, &mut tables), Reason::DropPort, "long after its time");
+    assert_eq!(
+        judge(&answer, &mut tables),
+        Reason::DropPort,
+        "long after its time"
+    );
 }
 
 #[test]
@@ -133,9 +179,18 @@ fn a_servers_answers_leave_no_flow() {
 
 #[test]
 fn sockets_stand_in_for_flows() {
-    let mut tables = OneRule { sockets: true, ..OneRule::default() };
-    assert_eq!(judge(&tcp(THEM, US, (80, 50000), ACK), &mut tables), Reason::PassReply);
-    assert_eq!(judge(&tcp(THEM, US, (80, 50000), SYN), &mut tables), Reason::DropPort);
+    let mut tables = OneRule {
+        sockets: true,
+        ..OneRule::default()
+    };
+    assert_eq!(
+        judge(&tcp(THEM, US, (80, 50000), ACK), &mut tables),
+        Reason::PassReply
+    );
+    assert_eq!(
+        judge(&tcp(THEM, US, (80, 50000), SYN), &mut tables),
+        Reason::DropPort
+    );
 }
 
 #[test]
@@ -144,7 +199,11 @@ fn cut_at_any_byte_it_is_malformed() {
     assert_eq!(judge(&whole, &mut OneRule::default()), Reason::PassRule);
     for length in 0..whole.len() {
         // without its ethertype a frame is nothing
-        assert_eq!(judge(&whole[..length], &mut OneRule::default()), Reason::DropMalformed, "{length} bytes");
+        assert_eq!(
+            judge(&whole[..length], &mut OneRule::default()),
+            Reason::DropMalformed,
+            "{length} bytes"
+        );
     }
 }
 
@@ -164,7 +223,11 @@ fn later_fragments_follow_the_first() {
     assert_eq!(judge(&later, &mut tables), Reason::DropFragment);
     assert_eq!(judge(&first, &mut tables), Reason::PassRule);
     assert_eq!(judge(&later, &mut tables), Reason::PassFragment);
-    assert_eq!(judge(&fragment(1), &mut tables), Reason::DropFragment, "over the header that was judged");
+    assert_eq!(
+        judge(&fragment(1), &mut tables),
+        Reason::DropFragment,
+        "over the header that was judged"
+    );
     tables.now = verdict::FRAGMENT_TIMEOUT + 1;
     assert_eq!(judge(&later, &mut tables), Reason::DropFragment, "too late");
 }

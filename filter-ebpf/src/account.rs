@@ -14,7 +14,9 @@ use crate::packet::XdpFrame;
 /// Adds a packet to an interface's counters; `enforced` is false for what monitor mode would have dropped.
 #[inline(always)]
 pub fn count(slot: u32, reason: Reason, enforced: bool, length: u64) {
-    let Some(counters) = maps::INTERFACE_COUNTERS.get_ptr_mut(slot) else { return };
+    let Some(counters) = maps::INTERFACE_COUNTERS.get_ptr_mut(slot) else {
+        return;
+    };
     let index = reason as usize & (REASON_SLOTS - 1);
     // SAFETY: a live map value of this CPU; XDP does not nest on one CPU.
     unsafe {
@@ -50,8 +52,12 @@ unsafe fn add(counter: *mut Counter, length: u64) {
 /// drops under other reasons.
 #[inline(always)]
 pub fn sample(frame: &XdpFrame<'_>, ifindex: u32, decision: &Decision, enforced: bool) {
-    let Some(control) = maps::CONTROL.get(0) else { return };
-    let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) else { return };
+    let Some(control) = maps::CONTROL.get(0) else {
+        return;
+    };
+    let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) else {
+        return;
+    };
     // SAFETY: a live map value that only this CPU writes.
     let budget = unsafe { &mut *budget };
     let index = decision.reason as usize & (REASON_SLOTS - 1);
@@ -68,7 +74,11 @@ pub fn sample(frame: &XdpFrame<'_>, ifindex: u32, decision: &Decision, enforced:
         budget.suppressed += 1;
         return;
     };
-    let captured = if frame.frame_length() < EVENT_BYTES as u64 { frame.frame_length() } else { EVENT_BYTES as u64 };
+    let captured = if frame.frame_length() < EVENT_BYTES as u64 {
+        frame.frame_length()
+    } else {
+        EVENT_BYTES as u64
+    };
     // SAFETY: the reservation is as large as an `Event`; every byte of it is written before it is submitted.
     unsafe {
         let target = event.as_mut_ptr();
@@ -82,8 +92,14 @@ pub fn sample(frame: &XdpFrame<'_>, ifindex: u32, decision: &Decision, enforced:
             reason: decision.reason as u8,
             monitored: u8::from(!enforced),
         };
-        if captured != 0 && bpf_xdp_load_bytes(
-            frame.context().ctx, 0, (&raw mut (*target).frame).cast(), captured as u32) != 0 {
+        if captured != 0
+            && bpf_xdp_load_bytes(
+                frame.context().ctx,
+                0,
+                (&raw mut (*target).frame).cast(),
+                captured as u32,
+            ) != 0
+        {
             (*target).header.captured = 0;
         }
     }

@@ -1,8 +1,14 @@
 //! The BPF entry points: read, ask filter-common, count, return. No decision is made here.
 #![no_std]
 #![no_main]
-#![expect(internal_features, reason = "atomic compare-and-exchange is only there as an intrinsic on this target")]
-#![expect(missing_docs, reason = "the attribute macros make functions that no comment reaches")]
+#![expect(
+    internal_features,
+    reason = "atomic compare-and-exchange is only there as an intrinsic on this target"
+)]
+#![expect(
+    missing_docs,
+    reason = "the attribute macros make functions that no comment reaches"
+)]
 #![feature(core_intrinsics, asm_experimental_arch)]
 
 mod account;
@@ -34,7 +40,10 @@ pub fn edgefilter_in(ctx: XdpContext) -> u32 {
     let link = parse::link(&frame);
     let config = tables::vlan_config(bank, config, link.vlan);
     let decision = if config.flags & flag::UNMANAGED != 0 {
-        Decision { reason: Reason::PassUnmanaged, rule: 0 }
+        Decision {
+            reason: Reason::PassUnmanaged,
+            rule: 0,
+        }
     } else {
         verdict::ingress(&frame, &link, config, &mut tables)
     };
@@ -43,10 +52,21 @@ pub fn edgefilter_in(ctx: XdpContext) -> u32 {
 
 /// Counts the packet under its reason and turns the reason into the XDP action.
 #[inline(always)]
-fn conclude(frame: &XdpFrame<'_>, ifindex: u32, slot: u32, config: &Config, decision: &Decision) -> u32 {
+fn conclude(
+    frame: &XdpFrame<'_>,
+    ifindex: u32,
+    slot: u32,
+    config: &Config,
+    decision: &Decision,
+) -> u32 {
     let enforced = config.flags & flag::ENFORCE != 0;
     let passes = decision.reason.passes();
-    account::count(slot, decision.reason, enforced || passes, frame.frame_length());
+    account::count(
+        slot,
+        decision.reason,
+        enforced || passes,
+        frame.frame_length(),
+    );
     if decision.rule != 0 {
         account::count_rule(decision.rule, frame.frame_length());
     }
@@ -55,8 +75,18 @@ fn conclude(frame: &XdpFrame<'_>, ifindex: u32, slot: u32, config: &Config, deci
     }
     account::sample(frame, ifindex, decision, enforced);
     #[cfg(feature = "log")]
-    aya_log_ebpf::debug!(frame.context(), "if {} reason {} rule {}", ifindex, decision.reason as u8, decision.rule);
-    if enforced { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
+    aya_log_ebpf::debug!(
+        frame.context(),
+        "if {} reason {} rule {}",
+        ifindex,
+        decision.reason as u8,
+        decision.rule
+    );
+    if enforced {
+        xdp_action::XDP_DROP
+    } else {
+        xdp_action::XDP_PASS
+    }
 }
 
 /// Notes the flows of what goes out; never holds anything back.

@@ -5,11 +5,12 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use filter_common::layout::{
-    Config, Control, Counter, EventBudget, FlowKey, FlowState, FragmentKey, InterfaceCounters, RateLimits,
+    Config, Control, Counter, EventBudget, FlowKey, FlowState, FragmentKey, InterfaceCounters,
+    RateLimits,
 };
 use filter_common::limits::{
-    BANKS, CONFIG_SLOTS, EVENT_RING, FLOWS as FLOW_SLOTS, FRAGMENTS as FRAGMENT_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS,
-    MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS, VLAN_IDS, VLAN_TABLES,
+    BANKS, CONFIG_SLOTS, EVENT_RING, FLOWS as FLOW_SLOTS, FRAGMENTS as FRAGMENT_SLOTS,
+    IFINDEX_SLOTS, INTERFACE_SLOTS, MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS, VLAN_IDS, VLAN_TABLES,
 };
 use filter_common::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
 use filter_common::service::SERVICES as SERVICE_SLOTS;

@@ -62,7 +62,11 @@ impl Packet for Headers {
 
 #[inline(always)]
 fn walk(headers: &Headers, next: u32, at: u32, end: u32) -> u64 {
-    let chain = Chain { next: next as u8, at: at as usize & MAX_OFFSET, end: end as usize };
+    let chain = Chain {
+        next: next as u8,
+        at: at as usize & MAX_OFFSET,
+        end: end as usize,
+    };
     extension::walk(headers, chain).map_or(0, Walk::pack)
 }
 
@@ -73,14 +77,30 @@ fn walk(headers: &Headers, next: u32, at: u32, end: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn walk_extensions_in(ctx: *mut xdp_md, next: u32, at: u32, end: u32) -> u64 {
-    walk(&Headers { data: pointer!(ctx, xdp_md, data), data_end: pointer!(ctx, xdp_md, data_end) }, next, at, end)
+    walk(
+        &Headers {
+            data: pointer!(ctx, xdp_md, data),
+            data_end: pointer!(ctx, xdp_md, data_end),
+        },
+        next,
+        at,
+        end,
+    )
 }
 
 /// The same for a packet on its way out.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn walk_extensions_out(skb: *mut __sk_buff, next: u32, at: u32, end: u32) -> u64 {
-    walk(&Headers { data: pointer!(skb, __sk_buff, data), data_end: pointer!(skb, __sk_buff, data_end) }, next, at, end)
+    walk(
+        &Headers {
+            data: pointer!(skb, __sk_buff, data),
+            data_end: pointer!(skb, __sk_buff, data_end),
+        },
+        next,
+        at,
+        end,
+    )
 }
 
 /// A frame before the kernel has an skb for it.
@@ -96,8 +116,16 @@ impl<'a> XdpFrame<'a> {
     pub fn new(ctx: &'a XdpContext) -> Self {
         // SAFETY: the context is the one the kernel called us with.
         let length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize;
-        let (data, data_end) = (pointer!(ctx.ctx, xdp_md, data), pointer!(ctx.ctx, xdp_md, data_end));
-        Self { ctx, data, data_end, length }
+        let (data, data_end) = (
+            pointer!(ctx.ctx, xdp_md, data),
+            pointer!(ctx.ctx, xdp_md, data_end),
+        );
+        Self {
+            ctx,
+            data,
+            data_end,
+            length,
+        }
     }
 
     #[inline(always)]
@@ -120,7 +148,12 @@ impl Packet for XdpFrame<'_> {
 
     #[inline(always)]
     fn walk_extensions(&self, chain: Chain) -> Option<Walk> {
-        Walk::unpack(walk_extensions_in(self.ctx.ctx, chain.next as u32, chain.at as u32, chain.end as u32))
+        Walk::unpack(walk_extensions_in(
+            self.ctx.ctx,
+            chain.next as u32,
+            chain.at as u32,
+            chain.end as u32,
+        ))
     }
 
     #[inline(always)]
@@ -141,12 +174,18 @@ impl<'a> SkbFrame<'a> {
     pub fn new(ctx: &'a TcContext) -> Self {
         // headers may lie in a page behind the linear part (forwarded or zero-copy packets)
         let skb = ctx.skb.skb;
-        if pointer!(skb, __sk_buff, data) + HEADERS as usize > pointer!(skb, __sk_buff, data_end) && ctx.len() > HEADERS {
+        if pointer!(skb, __sk_buff, data) + HEADERS as usize > pointer!(skb, __sk_buff, data_end)
+            && ctx.len() > HEADERS
+        {
             // SAFETY: the context is the one the kernel called us with. On failure the linear part stays as it was,
             // and the headers that are not in it cannot be read: no flow is noted.
             let _ = unsafe { bpf_skb_pull_data(skb, HEADERS) };
         }
-        Self { ctx, data: pointer!(skb, __sk_buff, data), data_end: pointer!(skb, __sk_buff, data_end) }
+        Self {
+            ctx,
+            data: pointer!(skb, __sk_buff, data),
+            data_end: pointer!(skb, __sk_buff, data_end),
+        }
     }
 
     /// The device's interface index.
@@ -174,7 +213,12 @@ impl Packet for SkbFrame<'_> {
 
     #[inline(always)]
     fn walk_extensions(&self, chain: Chain) -> Option<Walk> {
-        Walk::unpack(walk_extensions_out(self.ctx.skb.skb, chain.next as u32, chain.at as u32, chain.end as u32))
+        Walk::unpack(walk_extensions_out(
+            self.ctx.skb.skb,
+            chain.next as u32,
+            chain.at as u32,
+            chain.end as u32,
+        ))
     }
 
     #[inline(always)]

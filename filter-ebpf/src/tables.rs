@@ -6,12 +6,15 @@
 use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 
-use aya_ebpf::bindings::{bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as TupleV4,
-    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6};
+use aya_ebpf::bindings::{
+    bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as TupleV4,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6,
+};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_sk_release, bpf_skc_lookup_tcp};
 use filter_common::layout::{Address, Config, FlowKey, FlowState, FragmentKey};
-use filter_common::limits::{BANKS, CONFIG_SLOTS, IFINDEX_SLOTS, MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS, VLAN_IDS,
-    VLAN_TABLES};
+use filter_common::limits::{
+    BANKS, CONFIG_SLOTS, IFINDEX_SLOTS, MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS, VLAN_IDS, VLAN_TABLES,
+};
 use filter_common::prefix::{self, ROOT6_LEN};
 use filter_common::rate;
 use filter_common::service::SERVICES as SERVICE_SLOTS;
@@ -35,7 +38,8 @@ pub fn config(ifindex: u32) -> Option<(u32, u32, &'static Config)> {
     // SAFETY: the pointer is a live map value. Volatile: the daemon flips the word while we run, it is read once.
     let generation = unsafe { core::ptr::read_volatile(&raw const (*control).generation) };
     let bank = generation as u32 & (BANKS as u32 - 1);
-    let slot = maps::SLOTS.get(0)?[ifindex as usize & (IFINDEX_SLOTS - 1)] as usize & (CONFIG_SLOTS - 1);
+    let slot =
+        maps::SLOTS.get(0)?[ifindex as usize & (IFINDEX_SLOTS - 1)] as usize & (CONFIG_SLOTS - 1);
     let config = &maps::CONFIGS.get(bank)?[slot];
     (config.ifindex == ifindex).then_some((bank, slot as u32, config))
 }
@@ -52,7 +56,9 @@ pub fn vlan_config(bank: u32, config: &'static Config, vlan: u16) -> &'static Co
     if number == 0 {
         return config;
     }
-    maps::CONFIGS.get(bank).map_or(config, |configs| &configs[number as usize & (CONFIG_SLOTS - 1)])
+    maps::CONFIGS.get(bank).map_or(config, |configs| {
+        &configs[number as usize & (CONFIG_SLOTS - 1)]
+    })
 }
 
 /// Which address is classified; selects the root.
@@ -68,7 +74,11 @@ pub struct PolicyTables {
 impl PolicyTables {
     #[inline(always)]
     pub fn new(ctx: *mut c_void, bank: u32) -> Self {
-        Self { ctx, bank, clock: 0 }
+        Self {
+            ctx,
+            bank,
+            clock: 0,
+        }
     }
 
     #[inline(always)]
@@ -88,7 +98,9 @@ impl PolicyTables {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn class6(hi: u64, lo: u64, root: u32) -> i64 {
-    let Some(words) = maps::ROOTS6.get(root) else { return -1 };
+    let Some(words) = maps::ROOTS6.get(root) else {
+        return -1;
+    };
     let index = prefix::root6_index(hi) as usize;
     if index >= ROOT6_LEN {
         return -1;
@@ -124,7 +136,12 @@ impl Tables for PolicyTables {
     #[inline(always)]
     fn within_rate(&mut self, rule: u16, source: &Address) -> bool {
         let now = self.now();
-        within_rate(self.bank * RULE_SLOTS as u32 + rule as u32, source.hi, source.lo, now) != 0
+        within_rate(
+            self.bank * RULE_SLOTS as u32 + rule as u32,
+            source.hi,
+            source.lo,
+            now,
+        ) != 0
     }
 
     #[inline(always)]
@@ -140,7 +157,9 @@ impl Tables for PolicyTables {
     fn flow(&mut self, key: &FlowKey) -> Option<&mut FlowState> {
         // SAFETY: a live map value. Other CPUs may write it too: fields are whole words, a lost refresh is harmless,
         // and an entry that is recycled meanwhile can at worst have one of its stamps renewed.
-        maps::FLOWS.get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
+        maps::FLOWS
+            .get_ptr_mut(key)
+            .map(|flow| unsafe { &mut *flow })
     }
 
     #[inline(always)]
@@ -151,7 +170,9 @@ impl Tables for PolicyTables {
 
     #[inline(always)]
     fn wildcard_until(&mut self) -> u64 {
-        maps::CONTROL.get(0).map_or(0, |control| control.wildcard_until)
+        maps::CONTROL
+            .get(0)
+            .map_or(0, |control| control.wildcard_until)
     }
 
     #[inline(always)]
@@ -222,20 +243,29 @@ fn words(address: &Address) -> [u32; 4] {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn within_rate(limits: u32, source_hi: u64, source_lo: u64, now: u64) -> u64 {
-    let Some(limit) = maps::LIMITS.get(limits) else { return 0 };
+    let Some(limit) = maps::LIMITS.get(limits) else {
+        return 0;
+    };
     let rule = limits & (RULE_SLOTS as u32 - 1);
     if limit.interval != 0 {
-        let Some(arrival) = maps::RATES.get_ptr_mut(rule) else { return 0 };
+        let Some(arrival) = maps::RATES.get_ptr_mut(rule) else {
+            return 0;
+        };
         if book(arrival, now, limit.interval, limit.tolerance) == 0 {
             return 0;
         }
     }
     if limit.source_interval != 0 {
-        let hash = (source_hi ^ source_lo.rotate_left(23) ^ ((rule as u64) << 48)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = (source_hi ^ source_lo.rotate_left(23) ^ ((rule as u64) << 48))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let hash = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let (first, second) = ((hash >> 48) as u32, (hash >> 16) as u32 & 0xffff);
-        let Some(first) = maps::SOURCE_RATES.get_ptr_mut(first) else { return 0 };
-        let Some(second) = maps::SOURCE_RATES.get_ptr_mut(RATE_BUCKETS as u32 + second) else { return 0 };
+        let Some(first) = maps::SOURCE_RATES.get_ptr_mut(first) else {
+            return 0;
+        };
+        let Some(second) = maps::SOURCE_RATES.get_ptr_mut(RATE_BUCKETS as u32 + second) else {
+            return 0;
+        };
         // conforming in either row is enough: a bucket that others fill does not count against this source
         let (interval, tolerance) = (limit.source_interval, limit.source_tolerance);
         return book(first, now, interval, tolerance) | book(second, now, interval, tolerance);
@@ -249,10 +279,14 @@ fn book(arrival: *mut u64, now: u64, interval: u64, tolerance: u64) -> u64 {
     for _ in 0..RATE_ATTEMPTS {
         // SAFETY: a live, 8-byte aligned map value; other CPUs change it only atomically.
         let seen = unsafe { arrival.read_volatile() };
-        let Some(next) = rate::conform(seen, now, interval, tolerance) else { return 0 };
+        let Some(next) = rate::conform(seen, now, interval, tolerance) else {
+            return 0;
+        };
         // SAFETY: as above.
         let (_, booked) = unsafe {
-            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(arrival, seen, next)
+            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+                arrival, seen, next,
+            )
         };
         if booked {
             return 1;

@@ -96,12 +96,17 @@ pub enum CompileError {
 }
 
 /// Compiles `policy`; rules keep the slots they have in `slots`, new ones get free slots.
-pub fn compile(policy: &Policy, host: &HostFacts, slots: &mut RuleSlots) -> Result<Compiled, CompileError> {
+pub fn compile(
+    policy: &Policy,
+    host: &HostFacts,
+    slots: &mut RuleSlots,
+) -> Result<Compiled, CompileError> {
     slots.assign(policy)?;
     let services = services::classify(policy)?;
     let sources = addresses::sources(policy)?;
     let destinations = addresses::destinations(policy, host)?;
-    let (matrix, offsets) = matrix::build(policy, slots, &services, &sources, destinations.as_ref())?;
+    let (matrix, offsets) =
+        matrix::build(policy, slots, &services, &sources, destinations.as_ref())?;
     let profiles = policy
         .profiles
         .iter()
@@ -127,7 +132,10 @@ fn flags(profile: &Profile, destinations: bool) -> u32 {
     let control = profile.control;
     [
         (profile.enforce, flag::ENFORCE),
-        (profile.fragments == FragmentPolicy::Drop, flag::DROP_FRAGMENTS),
+        (
+            profile.fragments == FragmentPolicy::Drop,
+            flag::DROP_FRAGMENTS,
+        ),
         (control.arp, flag::ARP),
         (control.dhcp, flag::DHCP),
         (control.pmtu, flag::PMTU),
@@ -138,12 +146,22 @@ fn flags(profile: &Profile, destinations: bool) -> u32 {
 }
 
 fn limits(policy: &Policy, slots: &RuleSlots) -> Vec<RateLimits> {
-    let none = RateLimits { interval: 0, tolerance: 0, source_interval: 0, source_tolerance: 0 };
+    let none = RateLimits {
+        interval: 0,
+        tolerance: 0,
+        source_interval: 0,
+        source_tolerance: 0,
+    };
     let mut limits = vec![none; RULE_SLOTS];
     for rule in policy.profiles.iter().flat_map(|profile| &profile.allow) {
         let (interval, tolerance) = schedule(rule.rate);
         let (source_interval, source_tolerance) = schedule(rule.rate_per_source);
-        limits[slots.slot(&rule.id) as usize] = RateLimits { interval, tolerance, source_interval, source_tolerance };
+        limits[slots.slot(&rule.id) as usize] = RateLimits {
+            interval,
+            tolerance,
+            source_interval,
+            source_tolerance,
+        };
     }
     limits
 }
@@ -156,6 +174,8 @@ fn schedule(rate: Option<Rate>) -> (u64, u64) {
     let Some(rate) = rate else { return (0, 0) };
     let interval = (1_000_000_000 / rate.packets.max(1)).max(1);
     // packets of one tick arrive "at once" as far as the coarse clock can tell: below that a burst cannot be held to
-    let tolerance = interval.saturating_mul(rate.burst.saturating_sub(1)).max(if interval < CLOCK_TICK { CLOCK_TICK } else { 0 });
+    let tolerance = interval
+        .saturating_mul(rate.burst.saturating_sub(1))
+        .max(if interval < CLOCK_TICK { CLOCK_TICK } else { 0 });
     (interval, tolerance)
 }

@@ -55,12 +55,19 @@ const AUDIT: Duration = Duration::from_secs(30);
 /// Runs until `shutdown`. Whatever happens, the filter stays as it is.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<()> {
     require_privileges()?;
-    std::fs::create_dir_all(&options.state_dir)
-        .with_context(|| format!("cannot make the state directory {}", options.state_dir.display()))?;
+    std::fs::create_dir_all(&options.state_dir).with_context(|| {
+        format!(
+            "cannot make the state directory {}",
+            options.state_dir.display()
+        )
+    })?;
     let _lock = lock::take(&options.run_dir)?;
     // before the first look, so that nothing that changes in between is missed
     let mut watch = Watch::start().context("cannot watch links and addresses")?;
-    let links = watch.snapshot().await.context("cannot list links and addresses")?;
+    let links = watch
+        .snapshot()
+        .await
+        .context("cannot list links and addresses")?;
 
     let mut engine = Engine::start(&options, links)?;
     let shared = Arc::new(Shared::new());
@@ -73,7 +80,11 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         // an error means that the sender is gone, which is a stop as well
         let _ = stopped.wait_for(|stop| *stop).await;
     };
-    let server = tokio::spawn(control::serve(listener, Arc::clone(&shared), until(stopped.clone())));
+    let server = tokio::spawn(control::serve(
+        listener,
+        Arc::clone(&shared),
+        until(stopped.clone()),
+    ));
     let reader = tokio::spawn(events.forward(Arc::clone(&shared), engine.names(), until(stopped)));
 
     notify(&[NotifyState::Ready, NotifyState::Status("filter in force")]);
@@ -94,12 +105,16 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 }
 
 async fn serve(
-    engine: &mut Engine, watch: &mut Watch, shared: &Arc<Shared>, shutdown: impl Future<Output = ()>,
+    engine: &mut Engine,
+    watch: &mut Watch,
+    shared: &Arc<Shared>,
+    shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let mut epoch = ticker(EVENT_EPOCH);
     let mut audit = ticker(AUDIT);
-    let mut watchdog = ticker(sd_notify::watchdog_enabled().map_or(Duration::from_secs(60), |limit| limit / 3));
+    let mut watchdog =
+        ticker(sd_notify::watchdog_enabled().map_or(Duration::from_mins(1), |limit| limit / 3));
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
@@ -138,7 +153,10 @@ async fn look(engine: &mut Engine, watch: &Watch, shared: &Shared) {
             engine.reconcile(links);
             shared.set_status(engine.status());
         }
-        Err(error) => tracing::error!(error = format!("{error:#}"), "cannot list links and addresses"),
+        Err(error) => tracing::error!(
+            error = format!("{error:#}"),
+            "cannot list links and addresses"
+        ),
     }
 }
 
@@ -160,20 +178,32 @@ fn require_privileges() -> Result<()> {
     /// Bits of the capability sets (include/uapi/linux/capability.h).
     const NEEDED: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
     const SYS_ADMIN: u32 = 21;
-    let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    /// Capabilities from here on were split off CAP_SYS_ADMIN, which still stands for them.
+    const FIRST_SPLIT: u32 = 38;
+    let status =
+        std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let effective = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/self/status has no CapEff"))?;
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "/proc/self/status has no CapEff",
+            )
+        })?;
     let has = |bit: u32| effective >> bit & 1 == 1;
     let missing: Vec<&str> = NEEDED
         .iter()
-        .filter(|(bit, _)| !has(*bit) && !(*bit >= 38 && has(SYS_ADMIN)))
+        .filter(|(bit, _)| !(has(*bit) || *bit >= FIRST_SPLIT && has(SYS_ADMIN)))
         .map(|(_, name)| *name)
         .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Unsupported(format!("{} missing: run as root, or give the service these capabilities", missing.join(", "))).into())
+    Err(Unsupported(format!(
+        "{} missing: run as root, or give the service these capabilities",
+        missing.join(", ")
+    ))
+    .into())
 }

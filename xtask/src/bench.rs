@@ -23,7 +23,15 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<bool> {
     setup::ensure(&[Purpose::Build, Purpose::Run])?;
     let mut command = workspace::cargo_command("run");
-    command.args(["--quiet", "--release", "--package", "tests", "--bin", "bench", "--"]);
+    command.args([
+        "--quiet",
+        "--release",
+        "--package",
+        "tests",
+        "--bin",
+        "bench",
+        "--",
+    ]);
     for (wanted, flag) in [(arguments.json, "--json"), (arguments.quick, "--quick")] {
         if wanted {
             command.arg(flag);

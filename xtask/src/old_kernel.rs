@@ -14,11 +14,18 @@ use crate::{vm, workspace};
 
 /// Test programs and the arguments they are run with in the guest. The emulated machine is some thirty times slower
 /// than this one, so it runs fewer packets.
-const PROGRAMS: &[(&str, &[&str])] =
-    &[("kernel", &["--test-threads=1"]), ("namespaces", &["bypass", "--test-threads=1"])];
+const PROGRAMS: &[(&str, &[&str])] = &[
+    ("kernel", &["--test-threads=1"]),
+    ("namespaces", &["bypass", "--test-threads=1"]),
+];
 
 /// What the guest gets in its environment.
-const ENVIRONMENT: &[&str] = &["CI=true", "RUST_BACKTRACE=1", "EDGEFILTER_PACKETS=5000", "EDGEFILTER_EMULATED=1"];
+const ENVIRONMENT: &[&str] = &[
+    "CI=true",
+    "RUST_BACKTRACE=1",
+    "EDGEFILTER_PACKETS=5000",
+    "EDGEFILTER_EMULATED=1",
+];
 
 /// Seconds an emulated run may take.
 const TIMEOUT: u64 = 900;
@@ -35,7 +42,12 @@ pub fn check() -> Result<Done> {
         let mut run = vm::VmArgs::new(command);
         run.files = vec![
             format!("{}:{guest}", program.display()),
-            format!("{}:/tests/edgefilter", workspace::target_folder().join("debug/edgefilter").display()),
+            format!(
+                "{}:/tests/edgefilter",
+                workspace::target_folder()
+                    .join("debug/edgefilter")
+                    .display()
+            ),
         ];
         run.dirs = ["tests/fixtures", "configs"]
             .iter()
@@ -57,12 +69,23 @@ pub fn check() -> Result<Done> {
 /// Builds a test program of the tests package and says where it is.
 fn test_program(name: &str) -> Result<PathBuf> {
     let mut command = workspace::cargo_command("test");
-    command.args(["--package", "tests", "--test", name, "--no-run", "--message-format=json-render-diagnostics"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    command.args([
+        "--package",
+        "tests",
+        "--test",
+        name,
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo")?;
     let output = child.stdout.take().context("cargo has no output")?;
     let mut found = None;
     for message in Message::parse_stream(BufReader::new(output)) {
-        if let Message::CompilerArtifact(artifact) = message.context("cannot read cargo's messages")?
+        if let Message::CompilerArtifact(artifact) =
+            message.context("cannot read cargo's messages")?
             && artifact.target.name == name
             && let Some(executable) = artifact.executable
         {

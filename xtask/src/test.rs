@@ -8,8 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     demo, licences,
     object::{self, Build},
-    old_kernel,
-    setup,
+    old_kernel, setup,
     step::{self, Done, Step},
     toolchain, workspace,
 };

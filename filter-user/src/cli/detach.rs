@@ -41,9 +41,7 @@ pub fn detach(globals: &Globals, out: &mut Output<'_>) -> Result<Outcome> {
         },
     )?;
     if let Some(pid) = pid {
-        note(&format!(
-            "edgefilter: the daemon (pid {pid}) ends too"
-        ));
+        note(&format!("edgefilter: the daemon (pid {pid}) ends too"));
     }
     Ok(Outcome::Done)
 }

@@ -42,7 +42,11 @@ struct Lists {
 }
 
 impl Lists {
-    fn add(&mut self, v4: impl IntoIterator<Item = Ipv4Net>, v6: impl IntoIterator<Item = Ipv6Net>) -> u32 {
+    fn add(
+        &mut self,
+        v4: impl IntoIterator<Item = Ipv4Net>,
+        v6: impl IntoIterator<Item = Ipv6Net>,
+    ) -> u32 {
         let member = self.count;
         self.count += 1;
         self.v4.extend(v4.into_iter().map(|net| Stretch {
@@ -70,12 +74,19 @@ impl Lists {
         let mut classes = Classes::new(what);
         let v4 = cut(&self.v4, &mut classes)?;
         let v6 = cut(&self.v6, &mut classes)?;
-        Ok(AddressClasses { tables: AddressTables { v4, v6 }, members: classes.members, lists: self.numbers })
+        Ok(AddressClasses {
+            tables: AddressTables { v4, v6 },
+            members: classes.members,
+            lists: self.numbers,
+        })
     }
 }
 
 fn rules(policy: &Policy) -> impl Iterator<Item = &Rule> {
-    policy.profiles.iter().flat_map(|profile| profile.deny.iter().chain(&profile.allow))
+    policy
+        .profiles
+        .iter()
+        .flat_map(|profile| profile.deny.iter().chain(&profile.allow))
 }
 
 /// Classes of source addresses.
@@ -90,7 +101,10 @@ pub(super) fn sources(policy: &Policy) -> Result<AddressClasses, TooManyClasses>
 }
 
 /// Classes of destination addresses; `None` if no rule tells destinations apart.
-pub(super) fn destinations(policy: &Policy, host: &HostFacts) -> Result<Option<AddressClasses>, TooManyClasses> {
+pub(super) fn destinations(
+    policy: &Policy,
+    host: &HostFacts,
+) -> Result<Option<AddressClasses>, TooManyClasses> {
     if rules(policy).all(|rule| rule.to == Destination::Any) {
         return Ok(None);
     }
@@ -100,10 +114,16 @@ pub(super) fn destinations(policy: &Policy, host: &HostFacts) -> Result<Option<A
     own_v4.dedup();
     own_v6.sort_unstable();
     own_v6.dedup();
-    lists.add(own_v4.into_iter().map(Ipv4Net::from), own_v6.into_iter().map(Ipv6Net::from));
+    lists.add(
+        own_v4.into_iter().map(Ipv4Net::from),
+        own_v6.into_iter().map(Ipv6Net::from),
+    );
     let multicast_v4 = Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4);
     let multicast_v6 = Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8);
-    lists.add([multicast_v4, Ipv4Net::from(Ipv4Addr::BROADCAST)], [multicast_v6]);
+    lists.add(
+        [multicast_v4, Ipv4Net::from(Ipv4Addr::BROADCAST)],
+        [multicast_v6],
+    );
     for rule in rules(policy) {
         if let Destination::Prefixes(set) = &rule.to {
             lists.add_set(set);
@@ -126,12 +146,16 @@ impl AddressClasses {
         match to {
             Destination::Any => true,
             Destination::SelfAddresses => self.members[class].contains(&OWN),
-            Destination::Forwarded => !self.members[class].iter().any(|list| *list == OWN || *list == NOT_UNICAST),
+            Destination::Forwarded => !self.members[class]
+                .iter()
+                .any(|list| *list == OWN || *list == NOT_UNICAST),
             Destination::Prefixes(set) => self.has(class, set),
         }
     }
 
     fn has(&self, class: usize, set: &Arc<PrefixSet>) -> bool {
-        self.lists.get(&Arc::as_ptr(set)).is_some_and(|number| self.members[class].binary_search(number).is_ok())
+        self.lists
+            .get(&Arc::as_ptr(set))
+            .is_some_and(|number| self.members[class].binary_search(number).is_ok())
     }
 }

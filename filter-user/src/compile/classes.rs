@@ -26,7 +26,11 @@ pub(super) struct Classes {
 
 impl Classes {
     pub(super) fn new(what: &'static str) -> Self {
-        Self { what, numbers: HashMap::from([(Vec::new(), 0)]), members: vec![Vec::new()] }
+        Self {
+            what,
+            numbers: HashMap::from([(Vec::new(), 0)]),
+            members: vec![Vec::new()],
+        }
     }
 
     fn number(&mut self, members: &[u32]) -> Result<u16, TooManyClasses> {
@@ -34,7 +38,10 @@ impl Classes {
             return Ok(number);
         }
         let limit = u16::MAX as usize;
-        let number = u16::try_from(self.members.len()).map_err(|_| TooManyClasses { what: self.what, limit })?;
+        let number = u16::try_from(self.members.len()).map_err(|_| TooManyClasses {
+            what: self.what,
+            limit,
+        })?;
         self.members.push(members.to_vec());
         self.numbers.insert(members.to_vec(), number);
         Ok(number)
@@ -65,7 +72,10 @@ macro_rules! position {
 position!(u32 u128);
 
 /// Cuts the line into ranges of one class each. Stretches of the same member must not overlap.
-pub(super) fn cut<K: Position>(stretches: &[Stretch<K>], classes: &mut Classes) -> Result<Vec<Range<K>>, TooManyClasses> {
+pub(super) fn cut<K: Position>(
+    stretches: &[Stretch<K>],
+    classes: &mut Classes,
+) -> Result<Vec<Range<K>>, TooManyClasses> {
     // (position, member, begins); ends sort before beginnings at the same position, which does not matter
     let mut edges = Vec::with_capacity(stretches.len() * 2);
     for stretch in stretches {
@@ -75,7 +85,10 @@ pub(super) fn cut<K: Position>(stretches: &[Stretch<K>], classes: &mut Classes) 
         }
     }
     edges.sort_unstable();
-    let mut ranges: Vec<Range<K>> = vec![Range { start: K::ZERO, answer: 0 }];
+    let mut ranges: Vec<Range<K>> = vec![Range {
+        start: K::ZERO,
+        answer: 0,
+    }];
     let mut active: Vec<u32> = Vec::new();
     let mut rest = edges.as_slice();
     while let Some(&(start, ..)) = rest.first() {

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use filter_common::matrix::{
-    ALLOW, ALLOW_LIMITED, CLOSED, CONTROL, CONTROL_ON_LINK, DEFAULT_RULE, DENY, OTHER_SOURCES, entry,
+    ALLOW, ALLOW_LIMITED, CLOSED, CONTROL, CONTROL_ON_LINK, DEFAULT_RULE, DENY, OTHER_SOURCES,
+    entry,
 };
 
 use super::addresses::AddressClasses;
@@ -14,7 +15,10 @@ use crate::policy::{AddressSet, DefaultVerdict, Policy, Rule};
 
 /// All profiles' parts, and where each begins.
 pub(super) fn build(
-    policy: &Policy, slots: &RuleSlots, services: &ServiceClasses, sources: &AddressClasses,
+    policy: &Policy,
+    slots: &RuleSlots,
+    services: &ServiceClasses,
+    sources: &AddressClasses,
     destinations: Option<&AddressClasses>,
 ) -> Result<(Vec<u16>, Vec<u32>), CompileError> {
     let columns = sources.members.len();
@@ -38,7 +42,14 @@ pub(super) fn build(
     for number in 0..policy.profiles.len() {
         let offset = number * part;
         offsets.push(offset as u32);
-        let mut fill = Filler { policy, slots, services, sources, destinations, number };
+        let mut fill = Filler {
+            policy,
+            slots,
+            services,
+            sources,
+            destinations,
+            number,
+        };
         for target in 0..targets {
             for class in 0..services.members.len() {
                 let at = offset + (target * services.members.len() + class) * columns;
@@ -74,14 +85,21 @@ impl Filler<'_> {
                 _ => {}
             }
         }
-        let allow: Vec<&Rule> =
-            allow.into_iter().map(|rule| &profile.allow[rule]).filter(|rule| self.leads(rule, target)).collect();
+        let allow: Vec<&Rule> = allow
+            .into_iter()
+            .map(|rule| &profile.allow[rule])
+            .filter(|rule| self.leads(rule, target))
+            .collect();
         let unmatched = match profile.default_verdict {
             DefaultVerdict::Pass => entry(ALLOW, DEFAULT_RULE),
             DefaultVerdict::Drop if allow.is_empty() => entry(CLOSED, 0),
             DefaultVerdict::Drop => entry(OTHER_SOURCES, 0),
         };
-        row.fill(if control { entry(CONTROL, 0) } else { unmatched });
+        row.fill(if control {
+            entry(CONTROL, 0)
+        } else {
+            unmatched
+        });
         for rule in allow.iter().rev() {
             let limited = rule.rate.is_some() || rule.rate_per_source.is_some();
             let kind = if limited { ALLOW_LIMITED } else { ALLOW };
@@ -93,13 +111,19 @@ impl Filler<'_> {
         if on_link {
             row.fill(entry(CONTROL_ON_LINK, 0));
         }
-        for rule in deny.into_iter().rev().map(|rule| &profile.deny[rule]).filter(|rule| self.leads(rule, target)) {
+        for rule in deny
+            .into_iter()
+            .rev()
+            .map(|rule| &profile.deny[rule])
+            .filter(|rule| self.leads(rule, target))
+        {
             self.paint(row, rule, entry(DENY, self.slots.slot(&rule.id)));
         }
     }
 
     fn leads(&self, rule: &Rule, target: usize) -> bool {
-        self.destinations.is_none_or(|destinations| destinations.leads_to(target, &rule.to))
+        self.destinations
+            .is_none_or(|destinations| destinations.leads_to(target, &rule.to))
     }
 
     fn paint(&self, row: &mut [u16], rule: &Rule, value: u16) {
@@ -125,7 +149,12 @@ fn causes(policy: &Policy) -> String {
         .map(|rule| rule.id.as_str())
         .collect();
     const SHOWN: usize = 5;
-    let first = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    let first = names
+        .iter()
+        .take(SHOWN)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(", ");
     match names.len() {
         0 => "the number of different port lists".to_owned(),
         1..=SHOWN => format!("the rules {first}"),

@@ -43,17 +43,37 @@ pub(super) fn classify(policy: &Policy) -> Result<ServiceClasses, TooManyClasses
     let mut cover = |member: Member, ranges: Vec<(u32, u32)>| {
         let number = meaning.len() as u32;
         meaning.push(member);
-        stretches.extend(merged(ranges).map(|(first, last)| Stretch { first, last, member: number }));
+        stretches.extend(merged(ranges).map(|(first, last)| Stretch {
+            first,
+            last,
+            member: number,
+        }));
     };
     for (number, profile) in policy.profiles.iter().enumerate() {
         for (rule, text) in profile.deny.iter().enumerate() {
-            cover(Member::Deny { profile: number, rule }, rule_ranges(text));
+            cover(
+                Member::Deny {
+                    profile: number,
+                    rule,
+                },
+                rule_ranges(text),
+            );
         }
         for (rule, text) in profile.allow.iter().enumerate() {
-            cover(Member::Allow { profile: number, rule }, rule_ranges(text));
+            cover(
+                Member::Allow {
+                    profile: number,
+                    rule,
+                },
+                rule_ranges(text),
+            );
         }
         cover(Member::OnLink { profile: number }, on_link(profile));
-        let queries = if profile.control.nd { vec![single(service::ICMPV6 + MLD_QUERY)] } else { Vec::new() };
+        let queries = if profile.control.nd {
+            vec![single(service::ICMPV6 + MLD_QUERY)]
+        } else {
+            Vec::new()
+        };
         cover(Member::Discovery { profile: number }, queries);
         cover(Member::Control { profile: number }, control(profile));
     }
@@ -61,10 +81,16 @@ pub(super) fn classify(policy: &Policy) -> Result<ServiceClasses, TooManyClasses
     let ranges = cut(&stretches, &mut classes)?;
     let mut table = vec![0; service::SERVICES];
     for (index, range) in ranges.iter().enumerate() {
-        let end = ranges.get(index + 1).map_or(service::SERVICES, |next| next.start as usize);
+        let end = ranges
+            .get(index + 1)
+            .map_or(service::SERVICES, |next| next.start as usize);
         table[range.start as usize..end].fill(range.answer);
     }
-    Ok(ServiceClasses { table, members: classes.members, meaning })
+    Ok(ServiceClasses {
+        table,
+        members: classes.members,
+        meaning,
+    })
 }
 
 fn single(index: u32) -> (u32, u32) {
@@ -74,18 +100,38 @@ fn single(index: u32) -> (u32, u32) {
 fn on_link(profile: &Profile) -> Vec<(u32, u32)> {
     let neighbour = NEIGHBOUR.iter().filter(|_| profile.control.nd);
     let router = ROUTER.iter().filter(|_| profile.control.ra);
-    neighbour.chain(router).map(|kind| single(service::ICMPV6 + kind)).collect()
+    neighbour
+        .chain(router)
+        .map(|kind| single(service::ICMPV6 + kind))
+        .collect()
 }
 
 fn control(profile: &Profile) -> Vec<(u32, u32)> {
-    let mut ranges: Vec<_> = profile.icmp_v4.iter().map(|kind| single(service::ICMP + *kind as u32)).collect();
-    ranges.extend(profile.icmp_v6.iter().map(|kind| single(service::ICMPV6 + *kind as u32)));
-    ranges.extend(profile.ethertypes.iter().map(|kind| single(service::ETHERTYPE + *kind as u32)));
+    let mut ranges: Vec<_> = profile
+        .icmp_v4
+        .iter()
+        .map(|kind| single(service::ICMP + *kind as u32))
+        .collect();
+    ranges.extend(
+        profile
+            .icmp_v6
+            .iter()
+            .map(|kind| single(service::ICMPV6 + *kind as u32)),
+    );
+    ranges.extend(
+        profile
+            .ethertypes
+            .iter()
+            .map(|kind| single(service::ETHERTYPE + *kind as u32)),
+    );
     ranges
 }
 
 fn rule_ranges(rule: &Rule) -> Vec<(u32, u32)> {
-    rule.services.iter().flat_map(|service| service_ranges(*service)).collect()
+    rule.services
+        .iter()
+        .flat_map(|service| service_ranges(*service))
+        .collect()
 }
 
 fn service_ranges(service: Service) -> Vec<(u32, u32)> {
@@ -96,16 +142,29 @@ fn service_ranges(service: Service) -> Vec<(u32, u32)> {
     };
     match service {
         // every IP packet; ethertypes are no IP packets
-        Service::Any => vec![(0, service::ETHERTYPE - 1), (service::ICMP, service::SERVICES as u32 - 1)],
-        Service::Ports { protocol, first, last } => {
+        Service::Any => vec![
+            (0, service::ETHERTYPE - 1),
+            (service::ICMP, service::SERVICES as u32 - 1),
+        ],
+        Service::Ports {
+            protocol,
+            first,
+            last,
+        } => {
             let base = port_base(protocol);
             vec![(base + first as u32, base + last as u32)]
         }
         Service::Protocol(number) => match (number, PortProtocol::from_number(number)) {
             (_, Some(protocol)) => vec![(port_base(protocol), port_base(protocol) + 65535)],
             // by type on their own version of IP, by number on the other
-            (protocol::ICMP, _) => vec![(service::ICMP, service::ICMP + 255), single(service::PROTOCOL + number as u32)],
-            (protocol::ICMPV6, _) => vec![(service::ICMPV6, service::ICMPV6 + 255), single(service::PROTOCOL + number as u32)],
+            (protocol::ICMP, _) => vec![
+                (service::ICMP, service::ICMP + 255),
+                single(service::PROTOCOL + number as u32),
+            ],
+            (protocol::ICMPV6, _) => vec![
+                (service::ICMPV6, service::ICMPV6 + 255),
+                single(service::PROTOCOL + number as u32),
+            ],
             _ => vec![single(service::PROTOCOL + number as u32)],
         },
     }

@@ -32,10 +32,15 @@ impl Default for RuleSlots {
 impl RuleSlots {
     /// Slots that are known from before.
     pub fn known(known: impl IntoIterator<Item = (String, u16)>) -> Self {
-        let mut slots: HashMap<String, u16> =
-            known.into_iter().filter(|(_, slot)| *slot > DEFAULT_RULE && (*slot as usize) < RULE_SLOTS).collect();
+        let mut slots: HashMap<String, u16> = known
+            .into_iter()
+            .filter(|(_, slot)| *slot > DEFAULT_RULE && (*slot as usize) < RULE_SLOTS)
+            .collect();
         slots.insert(DEFAULT_RULE_ID.to_owned(), DEFAULT_RULE);
-        Self { slots, fresh: Vec::new() }
+        Self {
+            slots,
+            fresh: Vec::new(),
+        }
     }
 
     /// The slot of a rule that was assigned; 0 for others.
@@ -62,8 +67,13 @@ impl RuleSlots {
             .map(|rule| rule.id.as_str())
             .collect();
         let mut taken = vec![false; RULE_SLOTS];
-        self.slots.values().for_each(|slot| taken[*slot as usize] = true);
-        let mut free = (DEFAULT_RULE as usize + 1..RULE_SLOTS).filter(|slot| !taken[*slot]).collect::<Vec<_>>().into_iter();
+        self.slots
+            .values()
+            .for_each(|slot| taken[*slot as usize] = true);
+        let mut free = (DEFAULT_RULE as usize + 1..RULE_SLOTS)
+            .filter(|slot| !taken[*slot])
+            .collect::<Vec<_>>()
+            .into_iter();
         for id in &ids {
             if self.slots.contains_key(*id) {
                 continue;

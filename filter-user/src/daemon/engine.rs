@@ -1,7 +1,7 @@
 //! The policy in force and the interfaces it is on. All changes of the dataplane go through here, one after the other.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
 
@@ -51,9 +51,12 @@ impl Engine {
     pub(super) fn start(options: &Options, links: Links) -> Result<Self> {
         let loaded = read_policy(&options.policy)?;
         let pins = Pins::prepare(&options.bpffs)?;
-        let known = counters::known_rules(&pins)?.into_iter().map(|(slot, id, _)| (id, slot));
+        let known = counters::known_rules(&pins)?
+            .into_iter()
+            .map(|(slot, id, _)| (id, slot));
         let mut slots = RuleSlots::known(known);
-        let compiled = compile(&loaded.policy, &links.facts, &mut slots).context("the policy does not fit")?;
+        let compiled =
+            compile(&loaded.policy, &links.facts, &mut slots).context("the policy does not fit")?;
         let needed = Sizes::needed(&compiled)?;
         let dataplane = Dataplane::load(&pins, needed, options.flows)?;
         let now = SystemTime::now();
@@ -73,12 +76,18 @@ impl Engine {
         engine.assign();
         engine.push(&compiled)?;
         engine.attach_all();
-        let failed: Vec<&str> = engine.managed.values().filter_map(|managed| managed.error.as_deref()).collect();
+        let failed: Vec<&str> = engine
+            .managed
+            .values()
+            .filter_map(|managed| managed.error.as_deref())
+            .collect();
         if !failed.is_empty() {
             bail!("{}", failed.join("; "));
         }
         if engine.managed.is_empty() {
-            tracing::warn!("no interface of the policy exists yet; it is put in force when one appears");
+            tracing::warn!(
+                "no interface of the policy exists yet; it is put in force when one appears"
+            );
         }
         engine.dataplane.retire_others()?;
         Ok(engine)
@@ -123,14 +132,18 @@ impl Engine {
     fn try_reload(&mut self) -> Result<u64> {
         let loaded = read_policy(&self.options.policy)?;
         let mut slots = self.slots.clone();
-        let compiled = compile(&loaded.policy, &self.links.facts, &mut slots).context("the policy does not fit")?;
+        let compiled = compile(&loaded.policy, &self.links.facts, &mut slots)
+            .context("the policy does not fit")?;
         let before = (
             std::mem::replace(&mut self.loaded, loaded),
             std::mem::replace(&mut self.slots, slots),
             self.managed.clone(),
         );
         self.assign();
-        if let Err(error) = self.refuse_foreign_programs().and_then(|()| self.push(&compiled)) {
+        if let Err(error) = self
+            .refuse_foreign_programs()
+            .and_then(|()| self.push(&compiled))
+        {
             (self.loaded, self.slots, self.managed) = before;
             return Err(error);
         }
@@ -143,7 +156,10 @@ impl Engine {
     /// Takes the program off interfaces that no profile names any more: the policy says that they are not filtered.
     fn release_unmanaged(&mut self) -> Result<()> {
         let managed = &self.managed;
-        for ifindex in self.dataplane.forget_links(|ifindex| managed.contains_key(&ifindex))? {
+        for ifindex in self
+            .dataplane
+            .forget_links(|ifindex| managed.contains_key(&ifindex))?
+        {
             tracing::info!(ifindex, "interface released");
         }
         Ok(())
@@ -169,7 +185,10 @@ impl Engine {
         let compiled = compile(&self.loaded.policy, &self.links.facts, &mut self.slots)?;
         self.push(&compiled)?;
         self.attach_all();
-        for gone in before.iter().filter(|ifindex| !self.managed.contains_key(ifindex)) {
+        for gone in before
+            .iter()
+            .filter(|ifindex| !self.managed.contains_key(ifindex))
+        {
             tracing::info!(ifindex = gone, "interface is gone");
         }
         self.release_unmanaged()
@@ -182,7 +201,11 @@ impl Engine {
             Vec::new()
         });
         let mut slot_of: HashMap<u32, u16> = in_use.into_iter().collect();
-        slot_of.extend(self.managed.iter().map(|(ifindex, managed)| (*ifindex, managed.assignment.slot)));
+        slot_of.extend(
+            self.managed
+                .iter()
+                .map(|(ifindex, managed)| (*ifindex, managed.assignment.slot)),
+        );
         let mut managed = BTreeMap::new();
         let mut fresh = Vec::new();
         for (ifindex, name) in &self.links.names {
@@ -190,7 +213,12 @@ impl Engine {
             if profiles.is_empty() || (name == "lo" && !names_loopback(&self.loaded.policy)) {
                 continue;
             }
-            let mut assignment = Assignment { ifindex: *ifindex, slot: 0, profile: None, vlans: Vec::new() };
+            let mut assignment = Assignment {
+                ifindex: *ifindex,
+                slot: 0,
+                profile: None,
+                vlans: Vec::new(),
+            };
             for (number, profile) in profiles {
                 if profile.vlans.is_empty() {
                     assignment.profile = Some(number);
@@ -209,25 +237,39 @@ impl Engine {
             let known = self.managed.get(ifindex);
             managed.insert(
                 *ifindex,
-                Managed { name: name.clone(), assignment, mode: known.and_then(|known| known.mode), error: None },
+                Managed {
+                    name: name.clone(),
+                    assignment,
+                    mode: known.and_then(|known| known.mode),
+                    error: None,
+                },
             );
         }
         let mut taken = vec![false; INTERFACE_SLOTS];
         taken[0] = true;
-        managed.values().for_each(|managed| taken[managed.assignment.slot as usize] = true);
+        for managed in managed.values() {
+            taken[managed.assignment.slot as usize] = true;
+        }
         for ifindex in fresh {
-            let Some(entry) = managed.get_mut(&ifindex) else { continue };
+            let Some(entry) = managed.get_mut(&ifindex) else {
+                continue;
+            };
             match taken.iter().position(|taken| !taken) {
                 Some(slot) => {
                     taken[slot] = true;
                     entry.assignment.slot = slot as u16;
-                    if let Err(error) = counters::zero_interface(self.dataplane.pins(), slot as u16) {
+                    if let Err(error) = counters::zero_interface(self.dataplane.pins(), slot as u16)
+                    {
                         tracing::error!(%error, "cannot reset an interface's counters");
                     }
                 }
                 None => {
                     let name = entry.name.clone();
-                    tracing::error!(interface = name, "more than {} interfaces: not filtered", INTERFACE_SLOTS - 1);
+                    tracing::error!(
+                        interface = name,
+                        "more than {} interfaces: not filtered",
+                        INTERFACE_SLOTS - 1
+                    );
                     managed.remove(&ifindex);
                 }
             }
@@ -243,8 +285,17 @@ impl Engine {
 
     fn rename(&self) {
         let names = Names {
-            interfaces: self.links.names.iter().map(|(ifindex, name)| (*ifindex, name.clone())).collect(),
-            rules: self.slots.iter().map(|(id, slot)| (slot, id.to_owned())).collect(),
+            interfaces: self
+                .links
+                .names
+                .iter()
+                .map(|(ifindex, name)| (*ifindex, name.clone()))
+                .collect(),
+            rules: self
+                .slots
+                .iter()
+                .map(|(id, slot)| (slot, id.to_owned()))
+                .collect(),
         };
         match self.names.write() {
             Ok(mut current) => *current = names,
@@ -255,12 +306,17 @@ impl Engine {
     /// A foreign program on any interface stops us before anything is changed.
     fn refuse_foreign_programs(&self) -> Result<()> {
         for (ifindex, name) in &self.links.names {
-            let named = !self.loaded.policy.profile_for(name).is_empty() && (name != "lo" || names_loopback(&self.loaded.policy));
+            let named = !self.loaded.policy.profile_for(name).is_empty()
+                && (name != "lo" || names_loopback(&self.loaded.policy));
             if !named || self.dataplane.is_attached(*ifindex) {
                 continue;
             }
             if let Some(program) = crate::doctor::xdp_program(name) {
-                return Err(crate::dataplane::AttachError::Foreign { interface: name.clone(), program }.into());
+                return Err(crate::dataplane::AttachError::Foreign {
+                    interface: name.clone(),
+                    program,
+                }
+                .into());
             }
         }
         Ok(())
@@ -273,19 +329,35 @@ impl Engine {
             .policy
             .profiles
             .iter()
-            .flat_map(|profile| profile.deny.iter().chain(&profile.allow).map(|rule| (rule.id.as_str(), profile.name.as_str())))
+            .flat_map(|profile| {
+                profile
+                    .deny
+                    .iter()
+                    .chain(&profile.allow)
+                    .map(|rule| (rule.id.as_str(), profile.name.as_str()))
+            })
             .collect();
         let fresh = self.slots.take_fresh();
         let pins = self.dataplane.pins().clone();
         counters::zero_rules(&pins, &fresh)?;
         counters::label_rules(
             &pins,
-            self.slots.iter().map(|(id, slot)| (slot, id, profile_of.get(id).copied().unwrap_or_default())),
+            self.slots
+                .iter()
+                .map(|(id, slot)| (slot, id, profile_of.get(id).copied().unwrap_or_default())),
         )?;
-        let assignments: Vec<Assignment> = self.managed.values().map(|managed| managed.assignment.clone()).collect();
+        let assignments: Vec<Assignment> = self
+            .managed
+            .values()
+            .map(|managed| managed.assignment.clone())
+            .collect();
         match self.dataplane.push(compiled, &assignments) {
             Ok(generation) => {
-                tracing::info!(generation, interfaces = assignments.len(), "policy in force");
+                tracing::info!(
+                    generation,
+                    interfaces = assignments.len(),
+                    "policy in force"
+                );
             }
             Err(PushError::TooLarge(needed)) => {
                 // a larger set beside the old one; links are switched over one by one in `attach_all`
@@ -302,7 +374,10 @@ impl Engine {
 
     /// Attaches or replaces the program on every managed interface; failures are remembered by interface.
     fn attach_all(&mut self) {
-        let fresh = self.managed.keys().any(|ifindex| !self.dataplane.is_attached(*ifindex));
+        let fresh = self
+            .managed
+            .keys()
+            .any(|ifindex| !self.dataplane.is_attached(*ifindex));
         let mut all = std::mem::take(&mut self.managed);
         for (ifindex, managed) in &mut all {
             if let Err(error) = self.dataplane.attach_egress(*ifindex, &managed.name) {
@@ -313,25 +388,45 @@ impl Engine {
             // the egress program notes everything from here on; what was there before is asked from the kernel
             self.note_existing();
         }
-        for (ifindex, managed) in all.iter_mut().filter(|(_, managed)| managed.error.is_none()) {
+        for (ifindex, managed) in all
+            .iter_mut()
+            .filter(|(_, managed)| managed.error.is_none())
+        {
             self.attach_one(*ifindex, managed);
         }
         self.managed = all;
     }
 
     fn attach_one(&mut self, ifindex: u32, managed: &mut Managed) {
-        let profile = managed.assignment.profile.or(managed.assignment.vlans.first().map(|vlan| vlan.1));
-        let Some(profile) = profile.and_then(|number| self.loaded.policy.profiles.get(number)) else { return };
-        match self.dataplane.attach_ingress(ifindex, &managed.name, profile.generic_xdp) {
+        let profile = managed.assignment.profile.or(managed
+            .assignment
+            .vlans
+            .first()
+            .map(|vlan| vlan.1));
+        let Some(profile) = profile.and_then(|number| self.loaded.policy.profiles.get(number))
+        else {
+            return;
+        };
+        match self
+            .dataplane
+            .attach_ingress(ifindex, &managed.name, profile.generic_xdp)
+        {
             Ok(Attached::Fresh(mode)) => {
-                tracing::info!(interface = managed.name, ?mode, profile = profile.name, enforce = profile.enforce, "attached");
+                tracing::info!(
+                    interface = managed.name,
+                    ?mode,
+                    profile = profile.name,
+                    enforce = profile.enforce,
+                    "attached"
+                );
                 managed.mode = Some(mode);
             }
             Ok(Attached::Replaced) => {
                 if managed.mode.is_none() {
-                    managed.mode = counters::interface_label(self.dataplane.pins(), managed.assignment.slot)
-                        .ok()
-                        .and_then(|label| Mode::from_number(label.mode));
+                    managed.mode =
+                        counters::interface_label(self.dataplane.pins(), managed.assignment.slot)
+                            .ok()
+                            .and_then(|label| Mode::from_number(label.mode));
                 }
             }
             Err(error) => {
@@ -356,29 +451,49 @@ impl Engine {
     }
 
     fn note_existing(&mut self) {
-        let noted = conntrack::established().and_then(|flows| Ok(self.dataplane.note_existing(&flows)?));
+        let noted =
+            conntrack::established().and_then(|flows| Ok(self.dataplane.note_existing(&flows)?));
         match noted {
             Ok(count) => tracing::info!(count, "noted the flows that were there before"),
             // the host's own TCP connections are found by socket look-ups all the same
-            Err(error) => tracing::error!(error = format!("{error:#}"), "flows from before may be cut"),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "flows from before may be cut");
+            }
         }
     }
 
     /// What `edgefilter status` shows.
     pub(super) fn status(&self) -> Status {
         let policy = &self.loaded.policy;
-        let profile = |number: usize| policy.profiles.get(number).map(|profile| profile.name.clone()).unwrap_or_default();
+        let profile = |number: usize| {
+            policy
+                .profiles
+                .get(number)
+                .map(|profile| profile.name.clone())
+                .unwrap_or_default()
+        };
         let interfaces = self
             .managed
             .iter()
             .map(|(ifindex, managed)| {
-                let judged = managed.assignment.profile.or(managed.assignment.vlans.first().map(|vlan| vlan.1));
+                let judged = managed.assignment.profile.or(managed
+                    .assignment
+                    .vlans
+                    .first()
+                    .map(|vlan| vlan.1));
                 InterfaceStatus {
                     name: managed.name.clone(),
                     ifindex: *ifindex,
                     profile: managed.assignment.profile.map(profile).unwrap_or_default(),
-                    vlans: managed.assignment.vlans.iter().map(|(vlan, number)| (*vlan, profile(*number))).collect(),
-                    enforce: judged.and_then(|number| policy.profiles.get(number)).is_some_and(|profile| profile.enforce),
+                    vlans: managed
+                        .assignment
+                        .vlans
+                        .iter()
+                        .map(|(vlan, number)| (*vlan, profile(*number)))
+                        .collect(),
+                    enforce: judged
+                        .and_then(|number| policy.profiles.get(number))
+                        .is_some_and(|profile| profile.enforce),
                     mode: managed.mode,
                     attached: managed.error.is_none() && self.dataplane.is_attached(*ifindex),
                     error: managed.error.clone(),
@@ -395,19 +510,28 @@ impl Engine {
                 path: self.options.policy.display().to_string(),
                 fingerprint: self.loaded.fingerprint.clone(),
                 loaded_at: crate::report::time::rfc3339(self.loaded_at),
-                rules: policy.profiles.iter().map(|profile| profile.allow.len() + profile.deny.len()).sum(),
+                rules: policy
+                    .profiles
+                    .iter()
+                    .map(|profile| profile.allow.len() + profile.deny.len())
+                    .sum(),
                 prefixes: prefixes(policy),
                 last_error: self.last_error.clone(),
             }),
             interfaces,
-            warnings: self.loaded.warnings.iter().map(ToString::to_string).collect(),
+            warnings: self
+                .loaded
+                .warnings
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         }
     }
 }
 
-fn read_policy(path: &PathBuf) -> Result<Loaded> {
+fn read_policy(path: &Path) -> Result<Loaded> {
     let loaded = policy::load(path)?;
-    for warning in loaded.warnings.iter() {
+    for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     Ok(loaded)
@@ -415,11 +539,19 @@ fn read_policy(path: &PathBuf) -> Result<Loaded> {
 
 /// Loopback is filtered only when a profile names it: no glob means it.
 fn names_loopback(policy: &Policy) -> bool {
-    policy.profiles.iter().any(|profile| profile.interfaces.iter().any(|pattern| pattern == "lo"))
+    policy
+        .profiles
+        .iter()
+        .any(|profile| profile.interfaces.iter().any(|pattern| pattern == "lo"))
 }
 
 fn free_label() -> InterfaceLabelFields {
-    InterfaceLabelFields { name: [0; 16], profile: [0; 64], ifindex: 0, mode: 0 }
+    InterfaceLabelFields {
+        name: [0; 16],
+        profile: [0; 64],
+        ifindex: 0,
+        mode: 0,
+    }
 }
 
 /// The whole chain in one line.
@@ -429,7 +561,11 @@ fn describe(error: &anyhow::Error) -> String {
 
 fn prefixes(policy: &Policy) -> usize {
     let mut sets = HashMap::new();
-    for rule in policy.profiles.iter().flat_map(|profile| profile.deny.iter().chain(&profile.allow)) {
+    for rule in policy
+        .profiles
+        .iter()
+        .flat_map(|profile| profile.deny.iter().chain(&profile.allow))
+    {
         if let policy::AddressSet::Prefixes(set) = &rule.from {
             sets.insert(Arc::as_ptr(set), set.v4.len() + set.v6.len());
         }

@@ -24,7 +24,10 @@ impl Reader {
 
     /// Reads until `stopped`. Events are taken out even when nobody listens: old ones would be of no use later.
     pub(super) async fn forward(
-        mut self, shared: Arc<Shared>, names: Arc<RwLock<Names>>, stopped: impl Future<Output = ()> + Send,
+        mut self,
+        shared: Arc<Shared>,
+        names: Arc<RwLock<Names>>,
+        stopped: impl Future<Output = ()> + Send,
     ) -> anyhow::Result<()> {
         tokio::pin!(stopped);
         loop {
@@ -36,7 +39,9 @@ impl Reader {
                 if shared.listeners() == 0 {
                     continue;
                 }
-                let names = names.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let names = names
+                    .read()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
                 let record = EventRecord::decode(
                     &item,
                     |ifindex| names.interfaces.get(&ifindex).cloned(),

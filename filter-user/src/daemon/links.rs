@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 
-use futures::channel::mpsc::UnboundedReceiver;
 use futures::TryStreamExt;
+use futures::channel::mpsc::UnboundedReceiver;
 use netlink_packet_core::NetlinkMessage;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressAttribute;
@@ -27,12 +27,17 @@ pub(super) struct Links {
 pub(super) struct Watch {
     handle: Handle,
     /// Something about a link or an address changed.
-    pub(super) changed: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, netlink_sys::SocketAddr)>,
+    pub(super) changed:
+        UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, netlink_sys::SocketAddr)>,
 }
 
 impl Watch {
     pub(super) fn start() -> io::Result<Self> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ];
         let (connection, handle, changed) = new_multicast_connection(&groups)?;
         tokio::spawn(connection);
         Ok(Self { handle, changed })
@@ -48,10 +53,13 @@ impl Watch {
         let mut links = Links::default();
         let mut list = self.handle.link().get().execute();
         while let Some(link) = list.try_next().await? {
-            let name = link.attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) => Some(name.clone()),
-                _ => None,
-            });
+            let name = link
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    LinkAttribute::IfName(name) => Some(name.clone()),
+                    _ => None,
+                });
             if let Some(name) = name {
                 links.names.insert(link.header.index, name);
             }

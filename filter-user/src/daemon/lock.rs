@@ -10,7 +10,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// Takes the lock or says who holds it. It is released when the value is dropped, or the process ends.
 pub(super) fn take(run_dir: &Path) -> Result<Flock<File>> {
-    std::fs::create_dir_all(run_dir).with_context(|| format!("cannot make the run directory {}", run_dir.display()))?;
+    std::fs::create_dir_all(run_dir)
+        .with_context(|| format!("cannot make the run directory {}", run_dir.display()))?;
     let path = run_dir.join("lock");
     let file = OpenOptions::new()
         .read(true)
@@ -30,7 +31,11 @@ pub(super) fn take(run_dir: &Path) -> Result<Flock<File>> {
             let mut holder = String::new();
             // only for the message: an unreadable pid must not hide the refusal
             let _ = file.read_to_string(&mut holder);
-            bail!("another edgefilter daemon (pid {}) runs with {}", holder.trim(), run_dir.display())
+            bail!(
+                "another edgefilter daemon (pid {}) runs with {}",
+                holder.trim(),
+                run_dir.display()
+            )
         }
     }
 }

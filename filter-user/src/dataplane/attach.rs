@@ -83,7 +83,9 @@ pub enum AttachError {
         reason: String,
     },
     /// `bpf_link` is not there, so that the filter could not outlive the daemon.
-    #[error("{interface}: the kernel attaches XDP without a link (Linux 5.9 and later have them), which cannot be pinned")]
+    #[error(
+        "{interface}: the kernel attaches XDP without a link (Linux 5.9 and later have them), which cannot be pinned"
+    )]
     NoLink {
         /// Where.
         interface: String,
@@ -104,8 +106,16 @@ pub enum AttachError {
     Load(#[from] LoadError),
 }
 
-fn kernel(interface: &str, side: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> AttachError {
-    AttachError::Kernel { interface: interface.to_owned(), side, source: Box::new(error) }
+fn kernel(
+    interface: &str,
+    side: &'static str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> AttachError {
+    AttachError::Kernel {
+        interface: interface.to_owned(),
+        side,
+        source: Box::new(error),
+    }
 }
 
 impl Dataplane {
@@ -127,8 +137,14 @@ impl Dataplane {
         let order = TcAttachOptions::TcxOrder(LinkOrder::first());
         match program.attach_with_options(interface, TcAttachType::Egress, order) {
             Ok(id) => {
-                let link = program.take_link(id).map_err(|error| kernel(interface, "egress", error))?;
-                pin_link(FdLink::try_from(link).map_err(|error| kernel(interface, "egress", error))?, &pin, interface)
+                let link = program
+                    .take_link(id)
+                    .map_err(|error| kernel(interface, "egress", error))?;
+                pin_link(
+                    FdLink::try_from(link).map_err(|error| kernel(interface, "egress", error))?,
+                    &pin,
+                    interface,
+                )
             }
             Err(error) if errno(&error) == Some(libc::EINVAL) => self.attach_classic(interface),
             Err(error) => Err(kernel(interface, "egress", error)),
@@ -140,26 +156,52 @@ impl Dataplane {
         match tc::qdisc_add_clsact(interface) {
             Ok(()) => {}
             Err(tc::TcError::AlreadyAttached) => {}
-            Err(tc::TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
+            Err(tc::TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {
+            }
             Err(error) => return Err(kernel(interface, "egress", error)),
         }
         let program = self.egress()?;
-        let options = NlOptions { priority: CLASSIC_PRIORITY, handle: CLASSIC_HANDLE, classid: None };
-        let id = match program.attach_with_options(interface, TcAttachType::Egress, TcAttachOptions::Netlink(options)) {
+        let options = NlOptions {
+            priority: CLASSIC_PRIORITY,
+            handle: CLASSIC_HANDLE,
+            classid: None,
+        };
+        let id = match program.attach_with_options(
+            interface,
+            TcAttachType::Egress,
+            TcAttachOptions::Netlink(options),
+        ) {
             Ok(id) => id,
             Err(_) => {
                 // ours is there from before: replace the program in place
-                let old = SchedClassifierLink::attached(interface, TcAttachType::Egress, CLASSIC_PRIORITY, CLASSIC_HANDLE, None)
-                    .map_err(|error| kernel(interface, "egress", error))?;
-                program.attach_to_link(old).map_err(|error| kernel(interface, "egress", error))?
+                let old = SchedClassifierLink::attached(
+                    interface,
+                    TcAttachType::Egress,
+                    CLASSIC_PRIORITY,
+                    CLASSIC_HANDLE,
+                    None,
+                )
+                .map_err(|error| kernel(interface, "egress", error))?;
+                program
+                    .attach_to_link(old)
+                    .map_err(|error| kernel(interface, "egress", error))?
             }
         };
-        mem::forget(program.take_link(id).map_err(|error| kernel(interface, "egress", error))?);
+        mem::forget(
+            program
+                .take_link(id)
+                .map_err(|error| kernel(interface, "egress", error))?,
+        );
         Ok(())
     }
 
     /// Attaches the ingress program, or replaces it where it is attached already.
-    pub fn attach_ingress(&mut self, ifindex: u32, interface: &str, generic: bool) -> Result<Attached, AttachError> {
+    pub fn attach_ingress(
+        &mut self,
+        ifindex: u32,
+        interface: &str,
+        generic: bool,
+    ) -> Result<Attached, AttachError> {
         let pin = self.pins.links().join(format!("xdp-{ifindex}"));
         let program = self.ingress()?;
         if let Ok(pinned) = PinnedLink::from_pin(&pin) {
@@ -174,20 +216,35 @@ impl Dataplane {
         let (id, mode) = match program.attach_to_if_index(ifindex, XdpMode::Driver) {
             Ok(id) => (id, Mode::Native),
             Err(error) if matches!(errno(&error), Some(libc::EBUSY | libc::EEXIST)) => {
-                return Err(AttachError::Foreign { interface: interface.to_owned(), program: foreign(interface) });
+                return Err(AttachError::Foreign {
+                    interface: interface.to_owned(),
+                    program: foreign(interface),
+                });
             }
             Err(_) if generic => {
-                let id = program.attach_to_if_index(ifindex, XdpMode::Skb).map_err(|error| kernel(interface, "ingress", error))?;
+                let id = program
+                    .attach_to_if_index(ifindex, XdpMode::Skb)
+                    .map_err(|error| kernel(interface, "ingress", error))?;
                 (id, Mode::Generic)
             }
             Err(error) => {
-                let reason = errno(&error).map_or_else(|| error.to_string(), |code| io::Error::from_raw_os_error(code).to_string());
-                return Err(AttachError::NotNative { interface: interface.to_owned(), reason });
+                let reason = errno(&error).map_or_else(
+                    || error.to_string(),
+                    |code| io::Error::from_raw_os_error(code).to_string(),
+                );
+                return Err(AttachError::NotNative {
+                    interface: interface.to_owned(),
+                    reason,
+                });
             }
         };
-        let link = program.take_link(id).map_err(|error| kernel(interface, "ingress", error))?;
+        let link = program
+            .take_link(id)
+            .map_err(|error| kernel(interface, "ingress", error))?;
         // aya falls back to netlink silently; such a link ends with the process
-        let link = FdLink::try_from(link).map_err(|_| AttachError::NoLink { interface: interface.to_owned() })?;
+        let link = FdLink::try_from(link).map_err(|_| AttachError::NoLink {
+            interface: interface.to_owned(),
+        })?;
         pin_link(link, &pin, interface)?;
         Ok(Attached::Fresh(mode))
     }
@@ -201,7 +258,9 @@ impl Dataplane {
     pub fn forget_links(&self, alive: impl Fn(u32) -> bool) -> io::Result<Vec<u32>> {
         let mut gone = Vec::new();
         for path in read_directory(&self.pins.links())? {
-            let Some(ifindex) = link_ifindex(&path) else { continue };
+            let Some(ifindex) = link_ifindex(&path) else {
+                continue;
+            };
             if !alive(ifindex) {
                 fs::remove_file(&path)?;
                 gone.push(ifindex);
@@ -216,7 +275,9 @@ fn link_ifindex(path: &Path) -> Option<u32> {
 }
 
 fn pin_link(link: FdLink, pin: &Path, interface: &str) -> Result<(), AttachError> {
-    link.pin(pin).map(drop).map_err(|error| kernel(interface, "pinned", error))
+    link.pin(pin)
+        .map(drop)
+        .map_err(|error| kernel(interface, "pinned", error))
 }
 
 fn remove(pin: &Path, interface: &str) -> Result<(), AttachError> {
@@ -246,8 +307,12 @@ fn foreign(interface: &str) -> String {
 pub(super) fn detach_classic(pins: &Pins) -> anyhow::Result<Vec<String>> {
     let mut gone = Vec::new();
     for path in read_directory(&pins.links())? {
-        let Some(ifindex) = link_ifindex(&path) else { continue };
-        let Ok(name) = nix::net::if_::if_indextoname(ifindex) else { continue };
+        let Some(ifindex) = link_ifindex(&path) else {
+            continue;
+        };
+        let Ok(name) = nix::net::if_::if_indextoname(ifindex) else {
+            continue;
+        };
         let name = name.to_string_lossy().into_owned();
         if pins.links().join(format!("tcx-{ifindex}")).exists() {
             continue;

@@ -3,7 +3,9 @@
 use std::io;
 
 use filter_common::layout::{Config, flag};
-use filter_common::limits::{CONFIG_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS, RULE_SLOTS, VLAN_IDS, VLAN_TABLES};
+use filter_common::limits::{
+    CONFIG_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS, RULE_SLOTS, VLAN_IDS, VLAN_TABLES,
+};
 use filter_common::prefix::{ROOT4_LEN, ROOT6_LEN};
 use filter_common::service::SERVICES;
 
@@ -60,10 +62,27 @@ struct Prefixes {
 
 impl Prefixes {
     fn build(compiled: &Compiled, base4: u32, base6: u32) -> Result<Self, BuildError> {
-        let everything = AddressTables { v4: vec![Range { start: 0, answer: 0 }], v6: vec![Range { start: 0, answer: 0 }] };
-        let mut prefixes = Self { roots4: Default::default(), roots6: Default::default(), built4: vec![], built6: vec![] };
+        let everything = AddressTables {
+            v4: vec![Range {
+                start: 0,
+                answer: 0,
+            }],
+            v6: vec![Range {
+                start: 0,
+                answer: 0,
+            }],
+        };
+        let mut prefixes = Self {
+            roots4: Default::default(),
+            roots6: Default::default(),
+            built4: vec![],
+            built6: vec![],
+        };
         let (mut base4, mut base6) = (base4, base6);
-        let sides = [&compiled.sources, compiled.destinations.as_ref().unwrap_or(&everything)];
+        let sides = [
+            &compiled.sources,
+            compiled.destinations.as_ref().unwrap_or(&everything),
+        ];
         for (side, tables) in sides.into_iter().enumerate() {
             let mut v4 = Built4::build(&tables.v4, base4)?;
             let mut v6 = Built6::build(&tables.v6, base6)?;
@@ -90,7 +109,11 @@ impl Sizes {
     /// What a policy needs.
     pub fn needed(compiled: &Compiled) -> Result<Self, BuildError> {
         let prefixes = Prefixes::build(compiled, 0, 0)?;
-        Ok(Self { cells4: prefixes.cells4(), cells6: prefixes.cells6(), matrix: compiled.matrix.len() })
+        Ok(Self {
+            cells4: prefixes.cells4(),
+            cells6: prefixes.cells6(),
+            matrix: compiled.matrix.len(),
+        })
     }
 }
 
@@ -101,13 +124,21 @@ impl Dataplane {
     }
 
     /// Puts a policy in force: all of it, for all packets that begin after one store.
-    pub fn push(&mut self, compiled: &Compiled, assignments: &[Assignment]) -> Result<u64, PushError> {
+    pub fn push(
+        &mut self,
+        compiled: &Compiled,
+        assignments: &[Assignment],
+    ) -> Result<u64, PushError> {
         let next = self.generation()? + 1;
         let bank = (next & 1) as usize;
         let base4 = bank * self.sizes.cells4;
         let base6 = bank * self.sizes.cells6;
         let prefixes = Prefixes::build(compiled, base4 as u32, base6 as u32)?;
-        let needed = Sizes { cells4: prefixes.cells4(), cells6: prefixes.cells6(), matrix: compiled.matrix.len() };
+        let needed = Sizes {
+            cells4: prefixes.cells4(),
+            cells6: prefixes.cells6(),
+            matrix: compiled.matrix.len(),
+        };
         if !self.fits(&needed) {
             return Err(PushError::TooLarge(needed));
         }
@@ -126,13 +157,19 @@ impl Dataplane {
             at += built.cells.len();
         }
         for side in 0..2 {
-            memory.roots4.write((bank * 2 + side) * ROOT4_LEN, &prefixes.roots4[side])?;
-            memory.roots6.write((bank * 2 + side) * ROOT6_LEN, &prefixes.roots6[side])?;
+            memory
+                .roots4
+                .write((bank * 2 + side) * ROOT4_LEN, &prefixes.roots4[side])?;
+            memory
+                .roots6
+                .write((bank * 2 + side) * ROOT6_LEN, &prefixes.roots6[side])?;
         }
         memory.services.write(bank * SERVICES, &compiled.services)?;
         memory.matrix.write(matrix_base, &compiled.matrix)?;
         memory.limits.write(bank * RULE_SLOTS, &compiled.limits)?;
-        memory.vlans.fill(bank * VLAN_TABLES * VLAN_IDS, VLAN_TABLES * VLAN_IDS, 0)?;
+        memory
+            .vlans
+            .fill(bank * VLAN_TABLES * VLAN_IDS, VLAN_TABLES * VLAN_IDS, 0)?;
         memory.vlans.write(bank * VLAN_TABLES * VLAN_IDS, &vlans)?;
         memory.configs.write(bank * CONFIG_SLOTS, &configs)?;
         self.write_slots(assignments)?;
@@ -146,25 +183,64 @@ impl Dataplane {
     /// Slots are the same in both banks: an interface keeps its slot, a new one has no configuration before the flip.
     fn write_slots(&mut self, assignments: &[Assignment]) -> io::Result<()> {
         for assignment in assignments {
-            self.memory.slots.write(assignment.ifindex as usize % IFINDEX_SLOTS, &[assignment.slot])?;
+            self.memory.slots.write(
+                assignment.ifindex as usize % IFINDEX_SLOTS,
+                &[assignment.slot],
+            )?;
         }
         Ok(())
     }
 
-    fn read_back(&self, bank: usize, compiled: &Compiled, prefixes: &Prefixes, configs: &[Config]) -> Result<(), PushError> {
+    fn read_back(
+        &self,
+        bank: usize,
+        compiled: &Compiled,
+        prefixes: &Prefixes,
+        configs: &[Config],
+    ) -> Result<(), PushError> {
         let memory = &self.memory;
         let (mut at4, mut at6) = (bank * self.sizes.cells4, bank * self.sizes.cells6);
         let mut same = vec![
-            ("SERVICES", memory.services.holds(bank * SERVICES, &compiled.services)?),
-            ("MATRIX", memory.matrix.holds(bank * self.sizes.matrix, &compiled.matrix)?),
-            ("LIMITS", memory.limits.holds(bank * RULE_SLOTS, &compiled.limits)?),
-            ("CONFIGS", memory.configs.holds(bank * CONFIG_SLOTS, configs)?),
+            (
+                "SERVICES",
+                memory.services.holds(bank * SERVICES, &compiled.services)?,
+            ),
+            (
+                "MATRIX",
+                memory
+                    .matrix
+                    .holds(bank * self.sizes.matrix, &compiled.matrix)?,
+            ),
+            (
+                "LIMITS",
+                memory.limits.holds(bank * RULE_SLOTS, &compiled.limits)?,
+            ),
+            (
+                "CONFIGS",
+                memory.configs.holds(bank * CONFIG_SLOTS, configs)?,
+            ),
         ];
         for side in 0..2 {
-            same.push(("ROOTS4", memory.roots4.holds((bank * 2 + side) * ROOT4_LEN, &prefixes.roots4[side])?));
-            same.push(("ROOTS6", memory.roots6.holds((bank * 2 + side) * ROOT6_LEN, &prefixes.roots6[side])?));
-            same.push(("CELLS4", memory.cells4.holds(at4, &prefixes.built4[side].cells)?));
-            same.push(("CELLS6", memory.cells6.holds(at6, &prefixes.built6[side].cells)?));
+            same.push((
+                "ROOTS4",
+                memory
+                    .roots4
+                    .holds((bank * 2 + side) * ROOT4_LEN, &prefixes.roots4[side])?,
+            ));
+            same.push((
+                "ROOTS6",
+                memory
+                    .roots6
+                    .holds((bank * 2 + side) * ROOT6_LEN, &prefixes.roots6[side])?,
+            ));
+            same.push((
+                "CELLS4",
+                memory.cells4.holds(at4, &prefixes.built4[side].cells)?,
+            ));
+            same.push((
+                "CELLS6",
+                memory.cells6.holds(at6, &prefixes.built6[side].cells)?,
+            ));
             at4 += prefixes.built4[side].cells.len();
             at6 += prefixes.built6[side].cells.len();
         }
@@ -190,7 +266,9 @@ impl Dataplane {
     /// Lets sampled drops flow for another span; call it every 100 ms.
     pub fn renew_event_budget(&mut self) -> io::Result<()> {
         let epoch = self.memory.control.read(EVENT_EPOCH)?;
-        self.memory.control.publish(EVENT_EPOCH, epoch.wrapping_add(1))
+        self.memory
+            .control
+            .publish(EVENT_EPOCH, epoch.wrapping_add(1))
     }
 
     /// Until when (`CLOCK_MONOTONIC` ns) flows without a remote count.
@@ -200,8 +278,19 @@ impl Dataplane {
 }
 
 /// The configurations of a bank, and its VLAN tables.
-fn configs(compiled: &Compiled, assignments: &[Assignment], matrix_base: u32) -> Result<(Vec<Config>, Vec<u16>), PushError> {
-    let none = Config { ifindex: 0, matrix_base: 0, source_classes: 0, service_classes: 0, flags: 0, vlan_table: 0 };
+fn configs(
+    compiled: &Compiled,
+    assignments: &[Assignment],
+    matrix_base: u32,
+) -> Result<(Vec<Config>, Vec<u16>), PushError> {
+    let none = Config {
+        ifindex: 0,
+        matrix_base: 0,
+        source_classes: 0,
+        service_classes: 0,
+        flags: 0,
+        vlan_table: 0,
+    };
     let mut configs = vec![none; CONFIG_SLOTS];
     let mut vlans = Vec::new();
     let mut next = INTERFACE_SLOTS;
@@ -219,11 +308,17 @@ fn configs(compiled: &Compiled, assignments: &[Assignment], matrix_base: u32) ->
     for assignment in assignments {
         let slot = assignment.slot as usize;
         if slot == 0 || slot >= INTERFACE_SLOTS {
-            return Err(PushError::Limit(format!("interface slot {slot} does not exist")));
+            return Err(PushError::Limit(format!(
+                "interface slot {slot} does not exist"
+            )));
         }
         configs[slot] = match assignment.profile {
             Some(profile) => config(assignment.ifindex, profile),
-            None => Config { ifindex: assignment.ifindex, flags: flag::UNMANAGED, ..none },
+            None => Config {
+                ifindex: assignment.ifindex,
+                flags: flag::UNMANAGED,
+                ..none
+            },
         };
         if assignment.vlans.is_empty() {
             continue;
@@ -236,7 +331,8 @@ fn configs(compiled: &Compiled, assignments: &[Assignment], matrix_base: u32) ->
                 None => {
                     if next == CONFIG_SLOTS {
                         return Err(PushError::Limit(format!(
-                            "more than {} combinations of interface and VLAN profile", CONFIG_SLOTS - INTERFACE_SLOTS
+                            "more than {} combinations of interface and VLAN profile",
+                            CONFIG_SLOTS - INTERFACE_SLOTS
                         )));
                     }
                     configs[next] = config(assignment.ifindex, profile);
@@ -249,7 +345,9 @@ fn configs(compiled: &Compiled, assignments: &[Assignment], matrix_base: u32) ->
         }
         // interfaces with the same VLANs do not share a table: their configurations differ
         if vlans.len() / VLAN_IDS == VLAN_TABLES {
-            return Err(PushError::Limit(format!("more than {VLAN_TABLES} interfaces with VLAN profiles")));
+            return Err(PushError::Limit(format!(
+                "more than {VLAN_TABLES} interfaces with VLAN profiles"
+            )));
         }
         vlans.extend(table);
         configs[slot].vlan_table = (vlans.len() / VLAN_IDS) as u32;

@@ -77,7 +77,10 @@ pub struct Counters {
 }
 
 fn pin(path: &Path) -> impl Fn(aya::maps::MapError) -> LoadError + '_ {
-    |error| LoadError::Pin { path: path.to_owned(), source: Box::new(error) }
+    |error| LoadError::Pin {
+        path: path.to_owned(),
+        source: Box::new(error),
+    }
 }
 
 fn per_cpu<V: aya::Pod>(pins: &Pins, name: &str) -> Result<PerCpuArray<MapData, V>, LoadError> {
@@ -85,13 +88,20 @@ fn per_cpu<V: aya::Pod>(pins: &Pins, name: &str) -> Result<PerCpuArray<MapData, 
     PerCpuArray::try_from(Map::PerCpuArray(open(&path)?)).map_err(pin(&path))
 }
 
-fn labels<V: aya::Pod>(pins: &Pins, name: &str, entries: usize) -> Result<Array<MapData, V>, LoadError> {
+fn labels<V: aya::Pod>(
+    pins: &Pins,
+    name: &str,
+    entries: usize,
+) -> Result<Array<MapData, V>, LoadError> {
     let path = pins.label_map(name);
     if path.exists() {
         return Array::try_from(Map::Array(open(&path)?)).map_err(pin(&path));
     }
     let array = Array::<MapData, V>::create(entries as u32, 0).map_err(pin(&path))?;
-    array.pin(&path).map_err(|error| LoadError::Pin { path: path.clone(), source: Box::new(error) })?;
+    array.pin(&path).map_err(|error| LoadError::Pin {
+        path: path.clone(),
+        source: Box::new(error),
+    })?;
     // the pin holds the map; open it again, since pinning consumed our handle
     Array::try_from(Map::Array(open(&path)?)).map_err(pin(&path))
 }
@@ -119,23 +129,41 @@ pub fn known_rules(pins: &Pins) -> Result<Vec<(u16, String, String)>, LoadError>
 }
 
 /// Names an interface slot; ifindex 0 frees it.
-pub fn label_interface(pins: &Pins, slot: u16, label: &InterfaceLabelFields) -> Result<(), LoadError> {
+pub fn label_interface(
+    pins: &Pins,
+    slot: u16,
+    label: &InterfaceLabelFields,
+) -> Result<(), LoadError> {
     let path = pins.label_map("INTERFACE_LABELS");
-    interface_labels(pins)?.set(slot as u32, pod::InterfaceLabel(*label), 0).map_err(pin(&path))
+    interface_labels(pins)?
+        .set(slot as u32, pod::InterfaceLabel(*label), 0)
+        .map_err(pin(&path))
 }
 
 /// An interface slot's label.
 pub fn interface_label(pins: &Pins, slot: u16) -> Result<InterfaceLabelFields, LoadError> {
     let path = pins.label_map("INTERFACE_LABELS");
-    Ok(interface_labels(pins)?.get(&(slot as u32), 0).map_err(pin(&path))?.0)
+    Ok(interface_labels(pins)?
+        .get(&(slot as u32), 0)
+        .map_err(pin(&path))?
+        .0)
 }
 
 /// Names rule slots.
-pub fn label_rules<'a>(pins: &Pins, rules: impl IntoIterator<Item = (u16, &'a str, &'a str)>) -> Result<(), LoadError> {
+pub fn label_rules<'a>(
+    pins: &Pins,
+    rules: impl IntoIterator<Item = (u16, &'a str, &'a str)>,
+) -> Result<(), LoadError> {
     let path = pins.label_map("RULE_LABELS");
     let mut array = rule_labels(pins)?;
     for (slot, id, profile) in rules {
-        array.set(slot as u32, pod::RuleLabel([to_bytes(id), to_bytes(profile)]), 0).map_err(pin(&path))?;
+        array
+            .set(
+                slot as u32,
+                pod::RuleLabel([to_bytes(id), to_bytes(profile)]),
+                0,
+            )
+            .map_err(pin(&path))?;
     }
     Ok(())
 }
@@ -145,8 +173,12 @@ pub fn zero_rules(pins: &Pins, slots: &[u16]) -> Result<(), LoadError> {
     let path = pins.state_map("RULE_COUNTERS");
     let mut array = per_cpu::<pod::Counter>(pins, "RULE_COUNTERS")?;
     for slot in slots {
-        let zero: Vec<_> =
-            array.get(&(*slot as u32), 0).map_err(pin(&path))?.iter().map(|_| pod::Counter(Counter::ZERO)).collect();
+        let zero: Vec<_> = array
+            .get(&(*slot as u32), 0)
+            .map_err(pin(&path))?
+            .iter()
+            .map(|_| pod::Counter(Counter::ZERO))
+            .collect();
         let zero = PerCpuValues::try_from(zero).map_err(LoadError::Io)?;
         array.set(*slot as u32, zero, 0).map_err(pin(&path))?;
     }
@@ -158,8 +190,16 @@ pub fn zero_interface(pins: &Pins, slot: u16) -> Result<(), LoadError> {
     let path = pins.state_map("INTERFACE_COUNTERS");
     let mut array = per_cpu::<pod::InterfaceCounters>(pins, "INTERFACE_COUNTERS")?;
     let slots = [Counter::ZERO; filter_common::reason::REASON_SLOTS];
-    let nothing = pod::InterfaceCounters(filter_common::layout::InterfaceCounters { enforced: slots, monitored: slots });
-    let zero: Vec<_> = array.get(&(slot as u32), 0).map_err(pin(&path))?.iter().map(|_| nothing).collect();
+    let nothing = pod::InterfaceCounters(filter_common::layout::InterfaceCounters {
+        enforced: slots,
+        monitored: slots,
+    });
+    let zero: Vec<_> = array
+        .get(&(slot as u32), 0)
+        .map_err(pin(&path))?
+        .iter()
+        .map(|_| nothing)
+        .collect();
     let zero = PerCpuValues::try_from(zero).map_err(LoadError::Io)?;
     array.set(slot as u32, zero, 0).map_err(pin(&path))
 }
@@ -180,7 +220,10 @@ pub fn read(pins: &Pins) -> Result<Counters, LoadError> {
             ifindex: label.ifindex,
             profile: to_text(&label.profile),
             mode: Mode::from_number(label.mode),
-            reasons: Reason::ALL.iter().map(|reason| (reason.name(), Count::default())).collect(),
+            reasons: Reason::ALL
+                .iter()
+                .map(|reason| (reason.name(), Count::default()))
+                .collect(),
             would_drop: BTreeMap::new(),
         };
         for value in array.get(&slot, 0).map_err(pin(&path))?.iter() {
@@ -188,7 +231,8 @@ pub fn read(pins: &Pins) -> Result<Counters, LoadError> {
                 let index = *reason as usize;
                 *counts.reasons.entry(reason.name()).or_default() += value.0.enforced[index];
                 if !reason.passes() {
-                    *counts.would_drop.entry(reason.name()).or_default() += value.0.monitored[index];
+                    *counts.would_drop.entry(reason.name()).or_default() +=
+                        value.0.monitored[index];
                 }
             }
         }
@@ -204,10 +248,19 @@ pub fn read(pins: &Pins) -> Result<Counters, LoadError> {
         for value in array.get(&(slot as u32), 0).map_err(pin(&path))?.iter() {
             count += value.0;
         }
-        counters.rules.push(RuleCounts { id, profile, packets: count.packets, bytes: count.bytes });
+        counters.rules.push(RuleCounts {
+            id,
+            profile,
+            packets: count.packets,
+            bytes: count.bytes,
+        });
     }
     let path = pins.state_map("EVENT_BUDGET");
-    for value in per_cpu::<pod::EventBudget>(pins, "EVENT_BUDGET")?.get(&0, 0).map_err(pin(&path))?.iter() {
+    for value in per_cpu::<pod::EventBudget>(pins, "EVENT_BUDGET")?
+        .get(&0, 0)
+        .map_err(pin(&path))?
+        .iter()
+    {
         counters.events_suppressed += value.0.suppressed;
     }
     Ok(counters)
@@ -216,7 +269,10 @@ pub fn read(pins: &Pins) -> Result<Counters, LoadError> {
 impl Dataplane {
     /// The ring buffer of sampled drops.
     pub fn events(&mut self) -> Result<aya::maps::RingBuf<MapData>, LoadError> {
-        let map = self.bpf.take_map("EVENTS").ok_or(LoadError::Missing("EVENTS"))?;
+        let map = self
+            .bpf
+            .take_map("EVENTS")
+            .ok_or(LoadError::Missing("EVENTS"))?;
         aya::maps::RingBuf::try_from(map).map_err(|error| LoadError::Program(Box::new(error)))
     }
 }

@@ -36,7 +36,10 @@ impl Dataplane {
     pub fn note_existing(&mut self, flows: &[ExistingFlow]) -> Result<usize, LoadError> {
         let now = monotonic()?;
         let path = self.pins.state_map("FLOWS");
-        let pin = |error: aya::maps::MapError| LoadError::Pin { path: path.clone(), source: Box::new(error) };
+        let pin = |error: aya::maps::MapError| LoadError::Pin {
+            path: path.clone(),
+            source: Box::new(error),
+        };
         let mut table: HashMap<_, pod::FlowKey, pod::FlowState> =
             HashMap::try_from(Map::LruHashMap(open(&path)?)).map_err(pin)?;
         let mut waiting = false;
@@ -61,7 +64,11 @@ impl Dataplane {
                 key = flow::wildcard(&key);
                 waiting = true;
             }
-            let value = pod::FlowState(FlowState { seen: now, state: value, zero: 0 });
+            let value = pod::FlowState(FlowState {
+                seen: now,
+                state: value,
+                zero: 0,
+            });
             // a flow that the egress program has noted since knows more
             match table.insert(pod::FlowKey(key), value, NO_EXIST) {
                 Ok(()) => noted += 1,

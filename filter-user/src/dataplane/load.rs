@@ -118,7 +118,11 @@ impl Dataplane {
             let path = pins.state(name, hash);
             if name == "FLOWS" {
                 // a table of another size than asked for keeps its size: its flows matter more
-                let entries = if path.exists() { pinned_entries(&path)? } else { flows };
+                let entries = if path.exists() {
+                    pinned_entries(&path)?
+                } else {
+                    flows
+                };
                 loader.map_max_entries(name, entries);
             }
             loader.map_pin_path(name, Cow::Owned(path));
@@ -128,13 +132,25 @@ impl Dataplane {
             .map_max_entries("CELLS4", sizes.cells4 as u32 * banks)
             .map_max_entries("CELLS6", sizes.cells6 as u32 * banks)
             .map_max_entries("MATRIX", (sizes.matrix / MATRIX_ROW) as u32 * banks);
-        let mut bpf = loader.load(OBJECT).map_err(|error| LoadError::Program(Box::new(error)))?;
+        let mut bpf = loader
+            .load(OBJECT)
+            .map_err(|error| LoadError::Program(Box::new(error)))?;
         let memory = PolicyMemory::open(&policy_set, &sizes)?;
         #[cfg(feature = "bpf-log")]
         start_log(&mut bpf);
-        ingress(&mut bpf)?.load().map_err(|error| LoadError::Program(Box::new(error)))?;
-        egress(&mut bpf)?.load().map_err(|error| LoadError::Program(Box::new(error)))?;
-        Ok(Self { bpf, pins: pins.clone(), policy_set, sizes, memory })
+        ingress(&mut bpf)?
+            .load()
+            .map_err(|error| LoadError::Program(Box::new(error)))?;
+        egress(&mut bpf)?
+            .load()
+            .map_err(|error| LoadError::Program(Box::new(error)))?;
+        Ok(Self {
+            bpf,
+            pins: pins.clone(),
+            policy_set,
+            sizes,
+            memory,
+        })
     }
 
     /// Whether a policy of these sizes fits the loaded set.
@@ -181,17 +197,24 @@ fn start_log(bpf: &mut Ebpf) {
 }
 
 fn ingress(bpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {
-    bpf.program_mut(INGRESS).and_then(|program| program.try_into().ok()).ok_or(LoadError::Missing(INGRESS))
+    bpf.program_mut(INGRESS)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(LoadError::Missing(INGRESS))
 }
 
 fn egress(bpf: &mut Ebpf) -> Result<&mut SchedClassifier, LoadError> {
-    bpf.program_mut(EGRESS).and_then(|program| program.try_into().ok()).ok_or(LoadError::Missing(EGRESS))
+    bpf.program_mut(EGRESS)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(LoadError::Missing(EGRESS))
 }
 
 /// The newest complete policy set of our layout, if it has room.
 fn adoptable(pins: &Pins, needed: &Sizes) -> Result<Option<(PathBuf, Sizes)>, LoadError> {
     for (_, directory) in pins.policy_sets()?.into_iter().rev() {
-        if POLICY_MAPS.iter().any(|name| !directory.join(name).exists()) {
+        if POLICY_MAPS
+            .iter()
+            .any(|name| !directory.join(name).exists())
+        {
             // a daemon died while it made this set; nothing attached uses it
             fs::remove_dir_all(&directory)?;
             continue;
@@ -211,24 +234,42 @@ fn adoptable(pins: &Pins, needed: &Sizes) -> Result<Option<(PathBuf, Sizes)>, Lo
 
 /// Opens a pinned map.
 pub(super) fn open(path: &Path) -> Result<MapData, LoadError> {
-    MapData::from_pin(path).map_err(|error| LoadError::Pin { path: path.to_owned(), source: Box::new(error) })
+    MapData::from_pin(path).map_err(|error| LoadError::Pin {
+        path: path.to_owned(),
+        source: Box::new(error),
+    })
 }
 
 fn pinned_entries(path: &Path) -> Result<u32, LoadError> {
-    let info = open(path)?.info().map_err(|error| LoadError::Pin { path: path.to_owned(), source: Box::new(error) })?;
+    let info = open(path)?.info().map_err(|error| LoadError::Pin {
+        path: path.to_owned(),
+        source: Box::new(error),
+    })?;
     Ok(info.max_entries())
 }
 
 impl PolicyMemory {
     fn open(set: &Path, sizes: &Sizes) -> Result<Self, LoadError> {
-        fn map<T: Copy>(set: &Path, name: &str, length: usize) -> Result<MappedArray<T>, LoadError> {
+        fn map<T: Copy>(
+            set: &Path,
+            name: &str,
+            length: usize,
+        ) -> Result<MappedArray<T>, LoadError> {
             let path = set.join(name);
             let data = open(&path)?;
-            let wrong = |text: String| LoadError::Pin { path: path.clone(), source: text.into() };
+            let wrong = |text: String| LoadError::Pin {
+                path: path.clone(),
+                source: text.into(),
+            };
             let info = data.info().map_err(|error| wrong(error.to_string()))?;
-            let (is, want) = (info.max_entries() as usize * info.value_size() as usize, length * size_of::<T>());
+            let (is, want) = (
+                info.max_entries() as usize * info.value_size() as usize,
+                length * size_of::<T>(),
+            );
             if is != want {
-                return Err(wrong(format!("it holds {is} bytes, not {want}; run `edgefilter detach` and start again")));
+                return Err(wrong(format!(
+                    "it holds {is} bytes, not {want}; run `edgefilter detach` and start again"
+                )));
             }
             Ok(MappedArray::map(data.fd(), length)?)
         }

@@ -26,20 +26,38 @@ impl<T: Copy> MappedArray<T> {
     ///
     /// `T` may be a part of the map's value (a `u32` of a root's `[u32; 65536]`), as long as values have no padding.
     pub(super) fn map(map: impl AsFd, length: usize) -> io::Result<Self> {
-        let bytes = NonZeroUsize::new(length * size_of::<T>())
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "an empty map has no memory"))?;
+        let bytes = NonZeroUsize::new(length * size_of::<T>()).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "an empty map has no memory")
+        })?;
         // SAFETY: a fresh shared mapping of a file descriptor; nothing else refers to the address range.
         let start = unsafe {
-            mmap(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0)
+            mmap(
+                None,
+                bytes,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+                map,
+                0,
+            )
         }?;
-        Ok(Self { start: start.cast(), length, bytes: bytes.get(), marker: PhantomData })
+        Ok(Self {
+            start: start.cast(),
+            length,
+            bytes: bytes.get(),
+            marker: PhantomData,
+        })
     }
 
     /// Copies `values` to `at` and on.
     pub(super) fn write(&mut self, at: usize, values: &[T]) -> io::Result<()> {
         self.check(at, values.len())?;
         // SAFETY: inside the mapping, as just checked; source and target cannot overlap.
-        unsafe { self.start.as_ptr().add(at).copy_from_nonoverlapping(values.as_ptr(), values.len()) };
+        unsafe {
+            self.start
+                .as_ptr()
+                .add(at)
+                .copy_from_nonoverlapping(values.as_ptr(), values.len());
+        };
         Ok(())
     }
 
@@ -80,7 +98,10 @@ impl<T: Copy> MappedArray<T> {
         }
         Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("{count} values at {at} do not fit into a map of {}", self.length),
+            format!(
+                "{count} values at {at} do not fit into a map of {}",
+                self.length
+            ),
         ))
     }
 }

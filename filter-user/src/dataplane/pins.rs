@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use filter_common::layout::{
-    COUNTERS_LAYOUT, Counter, EventBudget, EventHeader, FlowKey, FlowState, FragmentKey, Layout, POLICY_LAYOUT,
-    RateLimits, hash_mix,
+    COUNTERS_LAYOUT, Counter, EventBudget, EventHeader, FlowKey, FlowState, FragmentKey, Layout,
+    POLICY_LAYOUT, RateLimits, hash_mix,
 };
 use filter_common::limits::EVENT_BYTES;
 use nix::mount::{MsFlags, mount};
@@ -22,7 +22,8 @@ const DIRECTORY: &str = "edgefilter";
 
 /// Maps that hold a policy.
 pub(super) const POLICY_MAPS: [&str; 11] = [
-    "CONTROL", "SLOTS", "CONFIGS", "VLANS", "ROOTS4", "ROOTS6", "CELLS4", "CELLS6", "SERVICES", "MATRIX", "LIMITS",
+    "CONTROL", "SLOTS", "CONFIGS", "VLANS", "ROOTS4", "ROOTS6", "CELLS4", "CELLS6", "SERVICES",
+    "MATRIX", "LIMITS",
 ];
 
 /// Maps that hold state, and the hash of each one's layout.
@@ -30,7 +31,10 @@ pub(super) const STATE_MAPS: [(&str, u64); 8] = [
     ("FLOWS", hash_mix(FlowKey::HASH, FlowState::HASH)),
     ("FRAGMENTS", FragmentKey::HASH),
     ("RATES", RateLimits::HASH),
-    ("SOURCE_RATES", hash_mix(RateLimits::HASH, filter_common::limits::RATE_BUCKETS as u64)),
+    (
+        "SOURCE_RATES",
+        hash_mix(RateLimits::HASH, filter_common::limits::RATE_BUCKETS as u64),
+    ),
     ("INTERFACE_COUNTERS", COUNTERS_LAYOUT),
     ("RULE_COUNTERS", Counter::HASH),
     ("EVENT_BUDGET", EventBudget::HASH),
@@ -46,7 +50,9 @@ pub struct Pins {
 impl Pins {
     /// The pins under `bpffs`, which may not exist yet.
     pub fn at(bpffs: &Path) -> Self {
-        Self { root: bpffs.join(DIRECTORY) }
+        Self {
+            root: bpffs.join(DIRECTORY),
+        }
     }
 
     /// Mounts the bpffs if nothing is mounted there, and makes the directories.
@@ -54,7 +60,8 @@ impl Pins {
         mount_if_needed(bpffs)?;
         let pins = Self::at(bpffs);
         for directory in [pins.state_directory(), pins.links()] {
-            fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+            fs::create_dir_all(&directory)
+                .with_context(|| format!("cannot make {}", directory.display()))?;
         }
         Ok(pins)
     }
@@ -80,7 +87,10 @@ impl Pins {
 
     /// The pin of a state map by its name.
     pub(super) fn state_map(&self, name: &str) -> PathBuf {
-        let hash = STATE_MAPS.iter().find(|(known, _)| *known == name).map_or(0, |(_, hash)| *hash);
+        let hash = STATE_MAPS
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or(0, |(_, hash)| *hash);
         self.state(name, hash)
     }
 
@@ -95,7 +105,12 @@ impl Pins {
         let mut sets: Vec<_> = read_directory(&self.root)?
             .into_iter()
             .filter_map(|path| {
-                let number = path.file_name()?.to_str()?.strip_prefix(&prefix)?.parse().ok()?;
+                let number = path
+                    .file_name()?
+                    .to_str()?
+                    .strip_prefix(&prefix)?
+                    .parse()
+                    .ok()?;
                 Some((number, path))
             })
             .collect();
@@ -105,7 +120,10 @@ impl Pins {
 
     /// A directory for one more policy set.
     pub(super) fn new_policy_set(&self) -> io::Result<PathBuf> {
-        let number = self.policy_sets()?.last().map_or(1, |(number, _)| number + 1);
+        let number = self
+            .policy_sets()?
+            .last()
+            .map_or(1, |(number, _)| number + 1);
         let directory = self.root.join(format!("{}{number}", policy_prefix()));
         fs::create_dir(&directory)?;
         Ok(directory)
@@ -114,7 +132,10 @@ impl Pins {
     /// Removes every policy set but `keep`, and state of other layouts: no program refers to them any more.
     pub(super) fn retire(&self, keep: &Path) -> io::Result<()> {
         for path in read_directory(&self.root)? {
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
             if name.starts_with("policy-") && path != keep {
                 fs::remove_dir_all(&path)?;
             }
@@ -122,7 +143,11 @@ impl Pins {
         let known: Vec<PathBuf> = STATE_MAPS
             .iter()
             .map(|(name, hash)| self.state(name, *hash))
-            .chain(super::counters::LABEL_MAPS.iter().map(|name| self.label_map(name)))
+            .chain(
+                super::counters::LABEL_MAPS
+                    .iter()
+                    .map(|name| self.label_map(name)),
+            )
             .collect();
         for path in read_directory(&self.state_directory())? {
             if !known.contains(&path) {
@@ -156,12 +181,24 @@ fn mount_if_needed(bpffs: &Path) -> Result<()> {
         return Ok(());
     }
     tracing::info!(path = %bpffs.display(), "mounting a bpffs");
-    mount(Some("bpf"), bpffs, Some("bpf"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC, Some("mode=0700"))
-        .with_context(|| {
-            format!("no bpffs is mounted at {0} and mounting one failed; run: mount -t bpf bpf {0}", bpffs.display())
-        })?;
+    mount(
+        Some("bpf"),
+        bpffs,
+        Some("bpf"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        Some("mode=0700"),
+    )
+    .with_context(|| {
+        format!(
+            "no bpffs is mounted at {0} and mounting one failed; run: mount -t bpf bpf {0}",
+            bpffs.display()
+        )
+    })?;
     if !is_bpffs()? {
-        bail!("{} is no bpffs although mounting one succeeded", bpffs.display());
+        bail!(
+            "{} is no bpffs although mounting one succeeded",
+            bpffs.display()
+        );
     }
     Ok(())
 }
@@ -171,11 +208,17 @@ pub fn detach(bpffs: &Path) -> Result<Vec<String>> {
     let pins = Pins::at(bpffs);
     let mut gone = super::attach::detach_classic(&pins)?;
     for link in read_directory(&pins.links())? {
-        fs::remove_file(&link).with_context(|| format!("cannot remove the link {}", link.display()))?;
-        gone.push(link.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+        fs::remove_file(&link)
+            .with_context(|| format!("cannot remove the link {}", link.display()))?;
+        gone.push(
+            link.file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+        );
     }
     if pins.exist() {
-        fs::remove_dir_all(&pins.root).with_context(|| format!("cannot remove {}", pins.root.display()))?;
+        fs::remove_dir_all(&pins.root)
+            .with_context(|| format!("cannot remove {}", pins.root.display()))?;
     }
     Ok(gone)
 }

@@ -49,12 +49,18 @@ pub struct InterfaceLabelFields {
 /// Text as zero-padded bytes, cut if it is too long.
 pub fn to_bytes<const N: usize>(text: &str) -> [u8; N] {
     let mut bytes = [0; N];
-    bytes.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+    bytes
+        .iter_mut()
+        .zip(text.bytes())
+        .for_each(|(to, from)| *to = from);
     bytes
 }
 
 /// Zero-padded bytes as text.
 pub fn to_text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
