@@ -72,9 +72,13 @@ pub fn walk<P: Packet + ?Sized>(packet: &P, chain: Chain) -> Option<Walk> {
         end,
     } = chain;
     let mut fragment = 0;
-    let mut later = false;
+    if !is_extension(next) {
+        return Some(Walk { next, at, fragment });
+    }
     let mut count = 0;
-    while is_extension(next) && !later {
+    // Tested at its end, so that the way back is a conditional jump: Linux 6.1's verifier takes no other
+    // (push_insn in kernel/bpf/verifier.c).
+    loop {
         // hop-by-hop options stand first or nowhere
         if count == MAX_EXTENSIONS || (next == kind::HOP_BY_HOP && count != 0) || at + 8 > end {
             return None;
@@ -88,6 +92,7 @@ pub fn walk<P: Packet + ?Sized>(packet: &P, chain: Chain) -> Option<Walk> {
         if next == kind::ROUTING && header[2] == 0 {
             return None;
         }
+        let mut later = false;
         if next == kind::FRAGMENT {
             if fragment != 0 {
                 return None;
@@ -102,6 +107,9 @@ pub fn walk<P: Packet + ?Sized>(packet: &P, chain: Chain) -> Option<Walk> {
             return None;
         }
         count += 1;
+        if later || !is_extension(next) {
+            break;
+        }
     }
     Some(Walk { next, at, fragment })
 }

@@ -11,6 +11,9 @@ use filter_common::verdict::Decision;
 use crate::maps;
 use crate::packet::XdpFrame;
 
+/// No frame is shorter (`ETH_HLEN`); comparing with it tells Linux 6.1's verifier that the length is not 0.
+const ETHERNET_HEADER: u64 = 14;
+
 /// Adds a packet to an interface's counters; `enforced` is false for what monitor mode would have dropped.
 #[inline(always)]
 pub fn count(slot: u32, reason: Reason, enforced: bool, length: u64) {
@@ -34,6 +37,16 @@ pub fn count_rule(rule: u16, length: u64) {
     if let Some(counter) = maps::RULE_COUNTERS.get_ptr_mut(rule as u32) {
         // SAFETY: a live map value of this CPU.
         unsafe { add(counter, length) }
+    }
+}
+
+/// Zeroes in words: the `memset` that is linked in writes byte by byte.
+#[inline(always)]
+fn zero<T>(target: *mut T) {
+    for index in 0..size_of::<T>() / 8 {
+        // SAFETY: inside the value, which is 8-byte aligned as all map values and ring buffer records are; both types
+        // this is called with are multiples of 8 long and valid as zeros.
+        unsafe { target.cast::<u64>().add(index).write_volatile(0) };
     }
 }
 
@@ -63,7 +76,7 @@ pub fn sample(frame: &XdpFrame<'_>, ifindex: u32, decision: &Decision, enforced:
     let index = decision.reason as usize & (REASON_SLOTS - 1);
     if budget.epoch != control.event_epoch {
         budget.epoch = control.event_epoch;
-        budget.used = [0; REASON_SLOTS];
+        zero(&raw mut budget.used);
     }
     if budget.used[index] >= EVENTS_PER_EPOCH {
         budget.suppressed += 1;
@@ -82,7 +95,7 @@ pub fn sample(frame: &XdpFrame<'_>, ifindex: u32, decision: &Decision, enforced:
     // SAFETY: the reservation is as large as an `Event`; every byte of it is written before it is submitted.
     unsafe {
         let target = event.as_mut_ptr();
-        (*target).frame = [0; EVENT_BYTES];
+        zero(&raw mut (*target).frame);
         (*target).header = EventHeader {
             time: bpf_ktime_get_coarse_ns(),
             ifindex,
@@ -92,7 +105,7 @@ pub fn sample(frame: &XdpFrame<'_>, ifindex: u32, decision: &Decision, enforced:
             reason: decision.reason as u8,
             monitored: u8::from(!enforced),
         };
-        if captured != 0
+        if captured >= ETHERNET_HEADER
             && bpf_xdp_load_bytes(
                 frame.context().ctx,
                 0,

@@ -3,6 +3,7 @@
 //! The generation is read once per packet; every table is then read in the bank it names, so a packet is judged by
 //! one policy. The daemon rewrites a bank only after a grace period.
 
+use core::arch::asm;
 use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 
@@ -52,7 +53,9 @@ pub fn vlan_config(bank: u32, config: &'static Config, vlan: u16) -> &'static Co
     }
     let number = maps::VLANS
         .get(bank * VLAN_TABLES as u32 + config.vlan_table - 1)
-        .map_or(0, |table| table[vlan as usize & (VLAN_IDS - 1)]);
+        .map_or(0, |table| {
+            table[masked::<{ VLAN_IDS as u32 - 1 }>(vlan as usize) & (VLAN_IDS - 1)]
+        });
     if number == 0 {
         return config;
     }
@@ -64,6 +67,16 @@ pub fn vlan_config(bank: u32, config: &'static Config, vlan: u16) -> &'static Co
 /// Which address is classified; selects the root.
 const SOURCES: u32 = 0;
 const DESTINATIONS: u32 = 1;
+
+/// Masks a number with an instruction that LLVM cannot leave out. It knows that 16 bits in network order stay 16 bits
+/// when swapped; Linux 6.1's verifier does not. (Not an empty barrier: two lines of source would share an instruction,
+/// which the kernel refuses.)
+#[inline(always)]
+fn masked<const MASK: u32>(mut number: usize) -> usize {
+    // SAFETY: one instruction on one register.
+    unsafe { asm!("{0} &= {1}", inout(reg) number, const MASK, options(pure, nomem, nostack)) };
+    number
+}
 
 pub struct PolicyTables {
     ctx: *mut c_void,
@@ -121,7 +134,7 @@ impl Tables for PolicyTables {
 
     #[inline(always)]
     fn service_class(&mut self, service: u32) -> Option<u16> {
-        let service = service as usize;
+        let service = masked::<{ SERVICE_SLOTS.next_power_of_two() as u32 - 1 }>(service as usize);
         if service >= SERVICE_SLOTS {
             return None;
         }

@@ -16,8 +16,20 @@ use crate::{vm, workspace};
 /// than this one, so it runs fewer packets.
 const PROGRAMS: &[(&str, &[&str])] = &[
     ("kernel", &["--test-threads=1"]),
-    ("namespaces", &["bypass", "--test-threads=1"]),
+    (
+        "namespaces",
+        &[
+            "access::closed",
+            "access::a_rule",
+            "bypass",
+            "continuity::detach",
+            "--test-threads=1",
+        ],
+    ),
 ];
+
+/// Programs of this machine that the tests talk through.
+const TOOLS: &[&str] = &["nft", "nginx", "curl", "ping"];
 
 /// What the guest gets in its environment.
 const ENVIRONMENT: &[&str] = &[
@@ -41,6 +53,9 @@ pub fn check() -> Result<Done> {
         command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let mut run = vm::VmArgs::new(command);
         run.files = vec![
+            // nginx asks for the user it gives its rights up to
+            "/etc/passwd".to_owned(),
+            "/etc/group".to_owned(),
             format!("{}:{guest}", program.display()),
             format!(
                 "{}:/tests/edgefilter",
@@ -54,7 +69,7 @@ pub fn check() -> Result<Done> {
             .filter(|folder| root.join(folder).is_dir())
             .map(|folder| root.join(folder).display().to_string())
             .collect();
-        run.tools = vec!["nft".to_owned()];
+        run.tools = TOOLS.iter().map(|tool| (*tool).to_owned()).collect();
         run.env = ENVIRONMENT.iter().map(|pair| (*pair).to_owned()).collect();
         run.env.push("EDGEFILTER_BIN=/tests/edgefilter".to_owned());
         run.timeout = TIMEOUT;

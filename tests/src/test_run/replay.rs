@@ -16,6 +16,9 @@ use crate::random::shrink::{fixture_name, shrink};
 /// Attempts at making a failing case smaller.
 const SHRINK_BUDGET: usize = 3000;
 
+/// The programs' clock goes on while frames run, so a little less is added; cases count in seconds.
+const SLACK_MS: u64 = 100;
+
 /// A packet that oracle (or table) and program judge differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disagreement {
@@ -100,7 +103,7 @@ pub fn replay(filter: &mut Filter, case: &Case) -> Result<Replay> {
     let mut at = 0;
     for (index, (step, outcome)) in positions.into_iter().zip(possible.steps.iter().zip(&outcomes)) {
         if step.at_ms > at {
-            filter.advance(step.at_ms - at)?;
+            filter.advance((step.at_ms - at).saturating_sub(SLACK_MS))?;
             at = step.at_ms;
         }
         let Some(outcome) = outcome else {

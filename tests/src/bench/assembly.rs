@@ -1,0 +1,189 @@
+//! The programs that the filter is compared with, instruction by instruction: small enough to be read here, and no
+//! second build step. Each drops what it is given.
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use anyhow::Result;
+
+use super::kernel::{Kind, Map, Program, map_type};
+
+/// One BPF instruction (Documentation/bpf/standardization/instruction-set.rst).
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Instruction {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+/// Operation codes.
+mod op {
+    pub(super) const LOAD_MAP: u8 = 0x18;
+    pub(super) const LOAD_WORD: u8 = 0x61;
+    pub(super) const STORE_WORD_OF: u8 = 0x63;
+    pub(super) const STORE_WORD: u8 = 0x62;
+    pub(super) const ADD: u8 = 0x07;
+    pub(super) const AND: u8 = 0x57;
+    pub(super) const XOR: u8 = 0xa7;
+    pub(super) const SET: u8 = 0xb7;
+    pub(super) const COPY: u8 = 0xbf;
+    pub(super) const JUMP_GREATER: u8 = 0x2d;
+    pub(super) const CALL: u8 = 0x85;
+    pub(super) const EXIT: u8 = 0x95;
+}
+
+/// Helper functions (linux/bpf.h).
+mod helper {
+    pub(super) const MAP_LOOKUP: i32 = 1;
+    pub(super) const PRANDOM: i32 = 7;
+    pub(super) const TAIL_CALL: i32 = 12;
+}
+
+/// `src` of a map load: the immediate is a descriptor.
+const PSEUDO_MAP_FD: u8 = 1;
+const XDP_DROP: i32 = 1;
+/// The source address in an untagged IPv4 frame, and where the IPv4 header ends.
+const SOURCE: i16 = 26;
+const HEADERS: i32 = 34;
+/// The context's fields.
+const DATA: i16 = 0;
+const DATA_END: i16 = 4;
+
+const fn instruction(code: u8, target: u8, source: u8, offset: i16, immediate: i32) -> Instruction {
+    Instruction {
+        code,
+        registers: source << 4 | target,
+        offset,
+        immediate,
+    }
+}
+
+const fn load_map(target: u8, map: RawFd) -> [Instruction; 2] {
+    [
+        instruction(op::LOAD_MAP, target, PSEUDO_MAP_FD, 0, map),
+        instruction(0, 0, 0, 0, 0),
+    ]
+}
+
+const fn drop_it() -> [Instruction; 2] {
+    [
+        instruction(op::SET, 0, 0, 0, XDP_DROP),
+        instruction(op::EXIT, 0, 0, 0, 0),
+    ]
+}
+
+/// Context in r6, data in r2; jumps over the next `skip` instructions if there is no IPv4 header.
+const fn bounds(skip: i16) -> [Instruction; 6] {
+    [
+        instruction(op::COPY, 6, 1, 0, 0),
+        instruction(op::LOAD_WORD, 2, 6, DATA, 0),
+        instruction(op::LOAD_WORD, 3, 6, DATA_END, 0),
+        instruction(op::COPY, 4, 2, 0, 0),
+        instruction(op::ADD, 4, 0, 0, HEADERS),
+        instruction(op::JUMP_GREATER, 4, 3, skip, 0),
+    ]
+}
+
+/// Drops everything.
+pub fn empty(kind: Kind) -> Result<Program> {
+    Program::load("bench_empty", &drop_it(), kind)
+}
+
+/// Builds a trie's key from the source address, looks it up if `map` is there, and drops.
+pub fn source_lookup(map: Option<&Map>, kind: Kind) -> Result<Program> {
+    let mut key = vec![
+        instruction(op::LOAD_WORD, 4, 2, SOURCE, 0),
+        instruction(op::STORE_WORD, 10, 0, -8, 32),
+        instruction(op::STORE_WORD_OF, 10, 4, -4, 0),
+    ];
+    if let Some(map) = map {
+        key.extend(load_map(1, map.descriptor()));
+        key.extend([
+            instruction(op::COPY, 2, 10, 0, 0),
+            instruction(op::ADD, 2, 0, 0, -8),
+            instruction(op::CALL, 0, 0, 0, helper::MAP_LOOKUP),
+        ]);
+    }
+    let program: Vec<_> = bounds(key.len() as i16)
+        .into_iter()
+        .chain(key)
+        .chain(drop_it())
+        .collect();
+    Program::load("bench_lookup", &program, kind)
+}
+
+/// Which sources the packets get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sources {
+    /// This one: the same work as for random ones, and its result thrown away.
+    One([u8; 4]),
+    /// All of IPv4, uniformly.
+    Random,
+}
+
+/// A program that gives each packet a source address and then goes on with another one.
+#[derive(Debug)]
+pub struct Prologue {
+    /// To be run.
+    pub program: Program,
+    _next: Map,
+}
+
+impl Prologue {
+    /// In front of `next`, of whichever kind that is.
+    pub fn before(next: &impl AsRawFd, sources: Sources) -> Result<Self> {
+        let mut last = None;
+        for kind in Kind::ALL {
+            let map = Map::new(map_type::PROG_ARRAY, 4, 4, 1, 0)?;
+            let program =
+                Program::load("bench_prologue", &prologue(map.descriptor(), sources), kind)?;
+            match map.put_program(next.as_raw_fd()) {
+                Ok(()) => {
+                    return Ok(Self {
+                        program,
+                        _next: map,
+                    });
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        anyhow::bail!("the kernel refuses the tail call into the measured program: {last:?}")
+    }
+}
+
+fn prologue(next: RawFd, sources: Sources) -> Vec<Instruction> {
+    // random & mask ^ fixed: as many instructions for one source as for random ones
+    let (mask, fixed) = match sources {
+        Sources::One(address) => (0, i32::from_ne_bytes(address)),
+        Sources::Random => (-1, 0),
+    };
+    let mut body = vec![
+        instruction(op::CALL, 0, 0, 0, helper::PRANDOM),
+        instruction(op::LOAD_WORD, 2, 6, DATA, 0),
+        instruction(op::LOAD_WORD, 3, 6, DATA_END, 0),
+        instruction(op::COPY, 4, 2, 0, 0),
+        instruction(op::ADD, 4, 0, 0, HEADERS),
+        instruction(op::JUMP_GREATER, 4, 3, 8, 0),
+        instruction(op::AND, 0, 0, 0, mask),
+        instruction(op::XOR, 0, 0, 0, fixed),
+        instruction(op::STORE_WORD_OF, 2, 0, SOURCE, 0),
+        instruction(op::COPY, 1, 6, 0, 0),
+    ];
+    body.extend(load_map(2, next));
+    body.extend([
+        instruction(op::SET, 3, 0, 0, 0),
+        instruction(op::CALL, 0, 0, 0, helper::TAIL_CALL),
+    ]);
+    [instruction(op::COPY, 6, 1, 0, 0)]
+        .into_iter()
+        .chain(body)
+        .chain(drop_it())
+        .collect()
+}
+
+impl AsRawFd for Program {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor()
+    }
+}

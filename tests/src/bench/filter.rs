@@ -1,0 +1,150 @@
+//! Our filter under a policy, loaded and filled through the same code as in the daemon, but attached to nothing.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use filter_common::service::protocol;
+use filter_user::compile::{self, HostFacts, RuleSlots};
+use filter_user::dataplane::conntrack::{ExistingFlow, Kind};
+use filter_user::dataplane::{Assignment, Dataplane, Pins, Sizes};
+use filter_user::policy;
+
+use super::frames::{HOST4, HOST6, PEER_PORT, PEER4, PEER6};
+use super::kernel::Program;
+
+/// Test runs come in on the namespace's loopback interface.
+const LOOPBACK: u32 = 1;
+/// Flow table entries.
+const FLOWS: u32 = 131_072;
+/// A port of ours that talks to [`PEER_PORT`] of the peer.
+pub const CLIENT_PORT: u16 = 50_000;
+
+/// The policy for a web server, as shipped.
+pub const EDGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/edge.toml");
+
+/// The loaded filter.
+#[derive(Debug)]
+pub struct Filter {
+    dataplane: Dataplane,
+    /// From the policy's text to tables in memory.
+    pub compiled_in: Duration,
+    /// From tables in memory to the policy being in force (building the prefix table, writing, reading back).
+    pub pushed_in: Duration,
+}
+
+impl Filter {
+    /// Loads the filter with `text` as its policy, below `directory`.
+    pub fn load(directory: &Path, name: &str, text: &str) -> Result<Self> {
+        let path = directory.join(format!("{name}.toml"));
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        let started = Instant::now();
+        let loaded = policy::load(&path)
+            .map_err(|wrong| anyhow!("the policy {name} is refused:\n{wrong:?}"))?;
+        let host = HostFacts {
+            own_v4: vec![HOST4],
+            own_v6: vec![HOST6],
+        };
+        let compiled = compile::compile(&loaded.policy, &host, &mut RuleSlots::default())
+            .with_context(|| format!("the policy {name} cannot be compiled"))?;
+        let compiled_in = started.elapsed();
+
+        let pins = Pins::prepare(&directory.join(format!("{name}.bpffs")))?;
+        let mut dataplane = Dataplane::load(&pins, Sizes::needed(&compiled)?, FLOWS)?;
+        let assignment = Assignment {
+            ifindex: LOOPBACK,
+            slot: 1,
+            profile: Some(0),
+            vlans: Vec::new(),
+        };
+        let started = Instant::now();
+        dataplane.push(&compiled, &[assignment])?;
+        let pushed_in = started.elapsed();
+        dataplane.note_existing(&[
+            flow(HOST4.into(), PEER4.into()),
+            flow(HOST6.into(), PEER6.into()),
+        ])?;
+        Ok(Self {
+            dataplane,
+            compiled_in,
+            pushed_in,
+        })
+    }
+
+    /// The program for what comes in.
+    pub fn program(&mut self) -> Result<Program> {
+        Ok(Program::from_fd(
+            self.dataplane
+                .ingress()?
+                .fd()?
+                .as_fd()
+                .try_clone_to_owned()?,
+        ))
+    }
+
+    /// Renews the budget of sampled drops, as the daemon does ten times a second.
+    pub fn renew_events(&mut self) -> Result<()> {
+        Ok(self.dataplane.renew_event_budget()?)
+    }
+}
+
+/// A connection that we opened to the peer.
+fn flow(local: IpAddr, remote: IpAddr) -> ExistingFlow {
+    ExistingFlow {
+        protocol: protocol::TCP,
+        local,
+        local_port: CLIENT_PORT,
+        remote: Some(remote),
+        remote_port: PEER_PORT,
+        kind: Kind::Established,
+        outgoing: true,
+        remaining: None,
+    }
+}
+
+/// The shipped edge policy, on the loopback interface.
+pub fn edge(enforce: bool) -> Result<String> {
+    let text = fs::read_to_string(EDGE).with_context(|| format!("cannot read {EDGE}"))?;
+    let mut found = false;
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| {
+            if line.starts_with("interfaces =") {
+                found = true;
+                return format!("interfaces = [\"lo\"]\nenforce = {enforce}");
+            }
+            line.to_owned()
+        })
+        .collect();
+    if !found {
+        bail!("{EDGE} has no line `interfaces = ...` to replace");
+    }
+    Ok(lines.join("\n"))
+}
+
+/// A policy that opens the web to a group of prefixes only.
+pub fn with_group(file: &str) -> String {
+    format!(
+        "version = 1\n[groups.many]\nfiles = [\"{file}\"]\n[profiles.edge]\ninterfaces = [\"lo\"]\n\
+         [[profiles.edge.allow]]\nid = \"web\"\nprotocol = \"tcp\"\nports = [80, 443]\nfrom = [\"@many\"]\nto = \"self\"\n"
+    )
+}
+
+/// A policy of `count` rules with a port and a source of their own each; the last one opens tcp/443 to the peer.
+pub fn with_rules(count: usize) -> String {
+    let mut text = "version = 1\n[profiles.edge]\ninterfaces = [\"lo\"]\n".to_owned();
+    for rule in 1..count {
+        let _ = write!(
+            text,
+            "[[profiles.edge.allow]]\nid = \"rule-{rule}\"\nprotocol = \"tcp\"\nports = [{}]\nfrom = [\"10.{}.{}.0/24\"]\nto = \"self\"\n",
+            10_000 + rule,
+            rule >> 8,
+            rule & 0xff,
+        );
+    }
+    text + "[[profiles.edge.allow]]\nid = \"last\"\nprotocol = \"tcp\"\nports = [443]\nfrom = [\"203.0.113.0/24\"]\nto = \"self\"\n"
+}

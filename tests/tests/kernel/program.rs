@@ -1,0 +1,36 @@
+//! The programs as the kernel's verifier sees them.
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::ProgramInfo;
+use edgefilter_tests::test_run::{Filter, can_run};
+
+/// The verifier gives up after a million instructions (`BPF_COMPLEXITY_LIMIT_INSNS`); other kernels
+/// need up to a few times as many as this one, so this leaves room.
+const BOUND: u32 = 200_000;
+
+#[test]
+fn verification_stays_far_below_the_limit() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    let mut filter = Filter::load()?;
+    let dataplane = filter.dataplane();
+    let ingress = dataplane.ingress()?.info()?;
+    let egress = dataplane.egress()?.info()?;
+    for info in [ingress, egress] {
+        check(&info)?;
+    }
+    Ok(())
+}
+
+fn check(info: &ProgramInfo) -> Result<()> {
+    let name = info.name_as_str().unwrap_or("?");
+    let verified = info.verified_instruction_count().context("this kernel does not say")?;
+    eprintln!(
+        "{name}: {verified} instructions verified, {} bytes translated, {} bytes of machine code",
+        info.size_translated().unwrap_or(0),
+        info.size_jitted()
+    );
+    ensure!(verified < BOUND, "{name}: {verified} instructions verified, the bound is {BOUND}");
+    Ok(())
+}
