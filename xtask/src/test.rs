@@ -171,10 +171,20 @@ fn unit() -> Result<Done> {
 }
 
 fn kernel() -> Result<Done> {
-    // the namespace tests start the binary itself
-    workspace::run(workspace::cargo_command("build").args(["--package", "filter-user"]))?;
+    // The namespace tests start the binary itself, and upgrade it to another one: that with logging in the program.
+    let build = |more: &[&str]| {
+        let mut command = workspace::cargo_command("build");
+        workspace::run(command.args(["--package", "filter-user"]).args(more))
+    };
+    let folder = workspace::target_folder().join("debug");
+    let next = folder.join("edgefilter-next");
+    build(&["--features", "bpf-log"])?;
+    std::fs::copy(folder.join("edgefilter"), &next).context("cannot keep the second binary")?;
+    build(&[])?;
     let mut command = workspace::cargo_command("test");
-    command.args(["--package", "tests"]);
+    command
+        .args(["--package", "tests"])
+        .env("EDGEFILTER_BIN_NEXT", next);
     if let Err(error) = as_root(&mut command) {
         return Ok(Done::Skipped(format!("{error:#}")));
     }

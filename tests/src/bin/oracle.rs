@@ -39,8 +39,11 @@ fn run() -> Result<bool> {
             println!("{USAGE}");
             return Ok(true);
         }
-        let value = arguments.next().with_context(|| format!("{argument} needs a number\n{USAGE}"))?;
-        let value = number(&value).with_context(|| format!("{argument} {value}: not a number\n{USAGE}"))?;
+        let value = arguments
+            .next()
+            .with_context(|| format!("{argument} needs a number\n{USAGE}"))?;
+        let value =
+            number(&value).with_context(|| format!("{argument} {value}: not a number\n{USAGE}"))?;
         match argument.as_str() {
             "--packets" => campaign.packets = value,
             "--seed" => campaign.seed = value,

@@ -141,6 +141,12 @@ impl Edgefilter {
         self.end(Signal::SIGTERM)
     }
 
+    /// Asks the daemon to read its policy again.
+    pub fn hang_up(&mut self) -> Result<()> {
+        let running = self.running.as_mut().context("no daemon is running")?;
+        running.signal(Signal::SIGHUP)
+    }
+
     /// Takes the filter off, with the daemon running or not.
     pub fn detach(&mut self) -> Result<()> {
         if self.filtering() {

@@ -83,7 +83,9 @@ impl Campaign {
         let worker = || -> Result<()> {
             let mut filter = Filter::load()?;
             while !self.finished(&lock(&shared)) {
-                let seed = self.seed.wrapping_add(seeds.fetch_add(1, Ordering::Relaxed));
+                let seed = self
+                    .seed
+                    .wrapping_add(seeds.fetch_add(1, Ordering::Relaxed));
                 self.one(seed, &mut filter, &shared)?;
                 let mut progress = lock(&shared);
                 progress.elapsed = start.elapsed();
@@ -93,10 +95,16 @@ impl Campaign {
         };
         // a push waits for a grace period of the kernel, so one thread leaves its CPU idle
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.workers.max(1)).map(|_| scope.spawn(worker)).collect();
-            workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
+            let workers: Vec<_> = (0..self.workers.max(1))
+                .map(|_| scope.spawn(worker))
+                .collect();
+            workers
+                .into_iter()
+                .try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
         })?;
-        shared.into_inner().map_err(|_| anyhow!("a worker panicked"))
+        shared
+            .into_inner()
+            .map_err(|_| anyhow!("a worker panicked"))
     }
 
     fn finished(&self, progress: &Progress) -> bool {

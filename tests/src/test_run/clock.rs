@@ -26,7 +26,9 @@ pub fn reaches_back(milliseconds: u64) -> Result<bool> {
 /// Makes stamps in the first word of a hash's values older.
 pub(super) fn age_hash(map: &Map, by: u64) -> Result<()> {
     for (key, mut value) in map.all()? {
-        value[0] = value[0].checked_sub(by).context("a stamp would lie before the machine's start")?;
+        value[0] = value[0]
+            .checked_sub(by)
+            .context("a stamp would lie before the machine's start")?;
         map.write(&key, &value)?;
     }
     Ok(())

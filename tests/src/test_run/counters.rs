@@ -26,27 +26,49 @@ pub struct Moved {
 /// When more than one moved.
 pub fn moved(before: &[u64], after: &[u64]) -> Result<Option<Moved>, String> {
     let differs = |from: usize| {
-        let start = before[from..].chunks(STRIDE).zip(after[from..].chunks(STRIDE)).position(|(a, b)| a != b)?;
+        let start = before[from..]
+            .chunks(STRIDE)
+            .zip(after[from..].chunks(STRIDE))
+            .position(|(a, b)| a != b)?;
         let start = from + start * STRIDE;
-        let inside = before[start..].iter().zip(&after[start..]).position(|(a, b)| a != b)?;
+        let inside = before[start..]
+            .iter()
+            .zip(&after[start..])
+            .position(|(a, b)| a != b)?;
         Some(start + inside)
     };
-    let Some(first) = differs(0) else { return Ok(None) };
+    let Some(first) = differs(0) else {
+        return Ok(None);
+    };
     let counter = first / 2;
     if let Some(second) = differs(counter * 2 + 2) {
         return Err(format!("counters {counter} and {} moved", second / 2));
     }
     let word = |index: usize| after[index].wrapping_sub(before[index]);
-    Ok(Some(Moved { counter, packets: word(counter * 2), bytes: word(counter * 2 + 1) }))
+    Ok(Some(Moved {
+        counter,
+        packets: word(counter * 2),
+        bytes: word(counter * 2 + 1),
+    }))
 }
 
 /// The reason that one packet of `length` bytes moved on `cpu`, and whether as `would_drop`.
 ///
 /// # Errors
 /// Unless exactly one reason's counter moved by exactly that.
-pub fn reason(before: &[u64], after: &[u64], cpu: usize, length: usize) -> Result<(Reason, bool), String> {
-    let Some(moved) = moved(before, after)? else { return Err("no reason was counted".into()) };
-    let (on, counter) = (moved.counter * 2 / INTERFACE_WORDS, moved.counter % (INTERFACE_WORDS / 2));
+pub fn reason(
+    before: &[u64],
+    after: &[u64],
+    cpu: usize,
+    length: usize,
+) -> Result<(Reason, bool), String> {
+    let Some(moved) = moved(before, after)? else {
+        return Err("no reason was counted".into());
+    };
+    let (on, counter) = (
+        moved.counter * 2 / INTERFACE_WORDS,
+        moved.counter % (INTERFACE_WORDS / 2),
+    );
     if on != cpu {
         return Err(format!("counted on CPU {on}, but run on {cpu}"));
     }
@@ -71,13 +93,21 @@ mod tests {
         let before = vec![7_u64; INTERFACE_WORDS * 2];
         let with = |changes: &[(usize, u64)]| {
             let mut after = before.clone();
-            changes.iter().for_each(|(index, by)| after[*index] += by);
+            for (index, by) in changes {
+                after[*index] += by;
+            }
             reason(&before, &after, 1, 60)
         };
         let second = INTERFACE_WORDS;
-        assert_eq!(with(&[(second, 1), (second + 1, 60)]), Ok((Reason::PassRule, false)));
+        assert_eq!(
+            with(&[(second, 1), (second + 1, 60)]),
+            Ok((Reason::PassRule, false))
+        );
         let monitored = second + REASON_SLOTS * 2 + Reason::DropPort as usize * 2;
-        assert_eq!(with(&[(monitored, 1), (monitored + 1, 60)]), Ok((Reason::DropPort, true)));
+        assert_eq!(
+            with(&[(monitored, 1), (monitored + 1, 60)]),
+            Ok((Reason::DropPort, true))
+        );
         for wrong in [
             &[][..],
             &[(second, 1)],

@@ -79,7 +79,9 @@ struct Readings {
 
 impl fmt::Debug for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Filter").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Filter")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
     }
 }
 
@@ -93,7 +95,11 @@ impl Filter {
         let scratch = Scratch::create("filter")?;
         let bpffs = scratch.mount_bpffs()?;
         let pins = Pins::prepare(&bpffs)?;
-        let nothing = Sizes { cells4: 0, cells6: 0, matrix: 0 };
+        let nothing = Sizes {
+            cells4: 0,
+            cells6: 0,
+            matrix: 0,
+        };
         let mut dataplane = load(&pins, nothing)?;
         let maps = Maps {
             interfaces: Map::state(&bpffs, "INTERFACE_COUNTERS")?,
@@ -141,8 +147,12 @@ impl Filter {
     /// When the policy is refused.
     pub fn compile(&mut self, text: &str, world: &World) -> Result<(Policy, Compiled)> {
         let path = self.scratch.file("policy.toml", text)?;
-        let loaded = policy::load(&path).map_err(|errors| anyhow!("the policy is refused:\n{errors}"))?;
-        let facts = HostFacts { own_v4: world.own_v4.clone(), own_v6: world.own_v6.clone() };
+        let loaded =
+            policy::load(&path).map_err(|errors| anyhow!("the policy is refused:\n{errors}"))?;
+        let facts = HostFacts {
+            own_v4: world.own_v4.clone(),
+            own_v6: world.own_v6.clone(),
+        };
         let compiled = compile(&loaded.policy, &facts, &mut self.slots)?;
         Ok((loaded.policy, compiled))
     }
@@ -209,7 +219,10 @@ impl Filter {
             ingress_ifindex: LOOPBACK,
             ..XdpContext::default()
         };
-        let run = TestRun { context: Some(context), ..TestRun::once(frame) };
+        let run = TestRun {
+            context: Some(context),
+            ..TestRun::once(frame)
+        };
         self.judged(run, frame.len())
     }
 
@@ -218,26 +231,53 @@ impl Filter {
             .with_context(|| format!("the kernel does not run the program on {length} bytes"))?;
         let managed = usize::from(self.interface_counted()?);
         let before = &mut self.before;
-        let counted = counters::reason(&before.interfaces[managed], &before.next, self.place.cpu, length);
+        let counted = counters::reason(
+            &before.interfaces[managed],
+            &before.next,
+            self.place.cpu,
+            length,
+        );
         std::mem::swap(&mut before.interfaces[managed], &mut before.next);
         let (reason, would_drop) = counted.map_err(|text| anyhow!(text))?;
         let rule = match reason {
-            Reason::PassRule | Reason::DropDenied | Reason::DropRate => self.rule_counted(length)?,
+            Reason::PassRule | Reason::DropDenied | Reason::DropRate => {
+                self.rule_counted(length)?
+            }
             // a rule's counter that moved all the same shows in the next reading
             _ => None,
         };
         let pass = reason.passes() || would_drop;
         let action = if pass { XDP_PASS } else { XDP_DROP };
-        ensure!(ran.value == action, "XDP action {} for {}", ran.value, reason.name());
-        ensure!(!(would_drop && reason.passes()), "{} as would_drop", reason.name());
-        ensure!(managed == 1 || reason == Reason::PassUnmanaged, "{} without a profile", reason.name());
-        Ok(Verdict { reason, would_drop, pass, rule })
+        ensure!(
+            ran.value == action,
+            "XDP action {} for {}",
+            ran.value,
+            reason.name()
+        );
+        ensure!(
+            !(would_drop && reason.passes()),
+            "{} as would_drop",
+            reason.name()
+        );
+        ensure!(
+            managed == 1 || reason == Reason::PassUnmanaged,
+            "{} without a profile",
+            reason.name()
+        );
+        Ok(Verdict {
+            reason,
+            would_drop,
+            pass,
+            rule,
+        })
     }
 
     /// Reads the counters that moved into `next`: those of `lo` (true) or of unmanaged interfaces.
     fn interface_counted(&mut self) -> Result<bool> {
         for slot in [SLOT, 0] {
-            self.maps.interfaces.read(slot.into(), &mut self.before.next)?;
+            self.maps
+                .interfaces
+                .read(slot.into(), &mut self.before.next)?;
             if self.before.next != self.before.interfaces[usize::from(slot)] {
                 return Ok(slot == SLOT);
             }
@@ -248,18 +288,31 @@ impl Filter {
     /// The rule whose counter moved.
     fn rule_counted(&mut self, length: usize) -> Result<Option<String>> {
         let before = &mut self.before;
-        self.maps.rules.read_first(before.rules.len() / self.maps.rules.words(), &mut before.next)?;
+        self.maps.rules.read_first(
+            before.rules.len() / self.maps.rules.words(),
+            &mut before.next,
+        )?;
         let moved = counters::moved(&before.rules, &before.next);
         std::mem::swap(&mut before.rules, &mut before.next);
-        let Some(moved) = moved.map_err(|text| anyhow!("rules: {text}"))? else { return Ok(None) };
+        let Some(moved) = moved.map_err(|text| anyhow!("rules: {text}"))? else {
+            return Ok(None);
+        };
         ensure!(
             (moved.packets, moved.bytes) == (1, length as u64),
-            "a rule counted {} packets and {} bytes for one of {length} bytes", moved.packets, moved.bytes
+            "a rule counted {} packets and {} bytes for one of {length} bytes",
+            moved.packets,
+            moved.bytes
         );
         let words = self.maps.rules.words();
         let slot = moved.counter * 2 / words;
-        let name = self.slots.iter().find(|(_, known)| usize::from(*known) == slot);
-        Ok(Some(name.map_or_else(|| format!("slot {slot}, of no rule"), |(id, _)| id.to_owned())))
+        let name = self
+            .slots
+            .iter()
+            .find(|(_, known)| usize::from(*known) == slot);
+        Ok(Some(name.map_or_else(
+            || format!("slot {slot}, of no rule"),
+            |(id, _)| id.to_owned(),
+        )))
     }
 
     /// Checks that nothing was counted since the last packet.
@@ -270,17 +323,27 @@ impl Filter {
         let interfaces = self.before.interfaces.clone();
         let rules = self.before.rules.clone();
         self.read_all()?;
-        ensure!(interfaces == self.before.interfaces, "a reason was counted without a packet");
-        ensure!(rules == self.before.rules, "a rule was counted without a packet of its own");
+        ensure!(
+            interfaces == self.before.interfaces,
+            "a reason was counted without a packet"
+        );
+        ensure!(
+            rules == self.before.rules,
+            "a rule was counted without a packet of its own"
+        );
         Ok(())
     }
 
     fn read_all(&mut self) -> Result<()> {
         for slot in [0, SLOT] {
-            self.maps.interfaces.read(slot.into(), &mut self.before.interfaces[usize::from(slot)])?;
+            self.maps
+                .interfaces
+                .read(slot.into(), &mut self.before.interfaces[usize::from(slot)])?;
         }
         let highest = self.slots.iter().map(|(_, slot)| slot).max().unwrap_or(0);
-        self.maps.rules.read_first(usize::from(highest) + 1, &mut self.before.rules)?;
+        self.maps
+            .rules
+            .read_first(usize::from(highest) + 1, &mut self.before.rules)?;
         Ok(())
     }
 
@@ -295,7 +358,9 @@ impl Filter {
         match test_run(self.programs[1].as_fd(), TestRun::once(frame)) {
             Ok(Ran { value: NEXT, .. }) => Ok(true),
             Ok(ran) => bail!("the egress program returned {}", ran.value),
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && frame.len() < 14 + 40 => Ok(false),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && frame.len() < 14 + 40 => {
+                Ok(false)
+            }
             Err(error) => Err(error).context("the kernel does not run the egress program"),
         }
     }
@@ -354,9 +419,15 @@ impl Filter {
         self.maps.interfaces.read(SLOT.into(), &mut value)?;
         let of = |reason: &Reason| {
             let index = *reason as usize;
-            value.chunks(128).map(|cpu| cpu[index * 2] + cpu[64 + index * 2]).sum()
+            value
+                .chunks(128)
+                .map(|cpu| cpu[index * 2] + cpu[64 + index * 2])
+                .sum()
         };
-        Ok(Reason::ALL.iter().map(|reason| (reason.name(), of(reason))).collect())
+        Ok(Reason::ALL
+            .iter()
+            .map(|reason| (reason.name(), of(reason)))
+            .collect())
     }
 
     /// Packets of a rule since the load.
@@ -365,7 +436,9 @@ impl Filter {
     /// What the kernel says.
     pub fn rule_packets(&self, id: &str) -> Result<u64> {
         let mut value = Vec::new();
-        self.maps.rules.read(self.slots.slot(id).into(), &mut value)?;
+        self.maps
+            .rules
+            .read(self.slots.slot(id).into(), &mut value)?;
         Ok(value.chunks(2).map(|cpu| cpu[0]).sum())
     }
 
@@ -427,7 +500,10 @@ fn programs(dataplane: &mut Dataplane) -> Result<[OwnedFd; 2]> {
 #[must_use]
 pub fn assignments(policy: &Policy) -> Vec<Assignment> {
     let winners = policy.profile_for(INTERFACE);
-    let profile = winners.iter().find(|(_, profile)| profile.vlans.is_empty()).map(|(index, _)| *index);
+    let profile = winners
+        .iter()
+        .find(|(_, profile)| profile.vlans.is_empty())
+        .map(|(index, _)| *index);
     let mut vlans: Vec<(u16, usize)> = Vec::new();
     for (index, profile) in &winners {
         for id in &profile.vlans {
@@ -439,5 +515,10 @@ pub fn assignments(policy: &Policy) -> Vec<Assignment> {
     if winners.is_empty() {
         return Vec::new();
     }
-    vec![Assignment { ifindex: LOOPBACK, slot: SLOT, profile, vlans }]
+    vec![Assignment {
+        ifindex: LOOPBACK,
+        slot: SLOT,
+        profile,
+        vlans,
+    }]
 }

@@ -35,7 +35,8 @@ impl Map {
             .filter_map(|entry| Some(entry.ok()?.path()))
             .find(|path| {
                 let file = path.file_name().unwrap_or_default().to_string_lossy();
-                file.rsplit_once('-').is_some_and(|(known, _)| known == name)
+                file.rsplit_once('-')
+                    .is_some_and(|(known, _)| known == name)
             })
             .with_context(|| format!("no pin of {name} in {}", directory.display()))?;
         Self::open(&found)
@@ -46,13 +47,18 @@ impl Map {
     /// # Errors
     /// When it cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
-        let data = MapData::from_pin(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let data =
+            MapData::from_pin(path).with_context(|| format!("cannot open {}", path.display()))?;
         let info = data.info()?;
         let per_cpu = matches!(
             info.map_type()?,
             aya::maps::MapType::PerCpuArray | aya::maps::MapType::PerCpuHash
         );
-        let cpus = if per_cpu { aya::util::nr_cpus().map_err(|(_, error)| error)? } else { 1 };
+        let cpus = if per_cpu {
+            aya::util::nr_cpus().map_err(|(_, error)| error)?
+        } else {
+            1
+        };
         Ok(Self {
             key_bytes: info.key_size() as usize,
             words: (info.value_size() as usize).div_ceil(8) * cpus,
@@ -94,7 +100,15 @@ impl Map {
         let count = count.min(self.entries);
         let mut keys = [0_u8; BATCH * 4];
         values.resize(count * self.words, 0);
-        syscall::next_batch(self.fd(), &mut None, &mut keys[..count * 4], values, count, false).map(drop)
+        syscall::next_batch(
+            self.fd(),
+            &mut None,
+            &mut keys[..count * 4],
+            values,
+            count,
+            false,
+        )
+        .map(drop)
     }
 
     /// Every key and value of a hash.
@@ -119,9 +133,18 @@ impl Map {
         let mut position = None;
         let mut found = Vec::new();
         loop {
-            let (count, last) =
-                syscall::next_batch(self.fd(), &mut position, &mut keys, &mut values, BATCH, take)?;
-            let pairs = keys.chunks(self.key_bytes).zip(values.chunks(self.words)).take(count);
+            let (count, last) = syscall::next_batch(
+                self.fd(),
+                &mut position,
+                &mut keys,
+                &mut values,
+                BATCH,
+                take,
+            )?;
+            let pairs = keys
+                .chunks(self.key_bytes)
+                .zip(values.chunks(self.words))
+                .take(count);
             found.extend(pairs.map(|(key, value)| (key.to_vec(), value.to_vec())));
             if last {
                 return Ok(found);
@@ -150,8 +173,14 @@ impl Map {
         }
         let mut keys = vec![0_u8; self.entries * 4];
         let mut values = vec![0_u64; self.entries];
-        let (count, _) =
-            syscall::next_batch(self.fd(), &mut None, &mut keys, &mut values, self.entries, false)?;
+        let (count, _) = syscall::next_batch(
+            self.fd(),
+            &mut None,
+            &mut keys,
+            &mut values,
+            self.entries,
+            false,
+        )?;
         let changed: Vec<u64> = values.iter().map(|value| change(*value)).collect();
         if changed == values {
             return Ok(());

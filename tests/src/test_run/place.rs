@@ -41,15 +41,36 @@ impl Place {
         }
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
             .context("cannot make namespaces: run as root")?;
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-            .context("cannot make mounts private")?;
+        mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+            None::<&str>,
+        )
+        .context("cannot make mounts private")?;
         // a child takes over the namespaces of the thread that starts it
-        let words = ["link", "add", UNMANAGED, "type", "veth", "peer", "name", "unmanaged1"];
-        let status = Command::new("ip").args(words).status().context("cannot run ip (package iproute2)")?;
+        let words = [
+            "link",
+            "add",
+            UNMANAGED,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "unmanaged1",
+        ];
+        let status = Command::new("ip")
+            .args(words)
+            .status()
+            .context("cannot run ip (package iproute2)")?;
         if !status.success() {
             bail!("ip {} failed: {status}", words.join(" "));
         }
-        let place = Self { cpu: pin()?, unmanaged: if_nametoindex(UNMANAGED)? };
+        let place = Self {
+            cpu: pin()?,
+            unmanaged: if_nametoindex(UNMANAGED)?,
+        };
         Ok(PLACE.with(|cell| *cell.get_or_init(|| place)))
     }
 }
@@ -59,9 +80,13 @@ impl Place {
 fn pin() -> Result<usize> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let cpus: Vec<usize> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
+    let cpus: Vec<usize> = (0..CpuSet::count())
+        .filter(|cpu| allowed.is_set(*cpu).unwrap_or(false))
+        .collect();
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    let cpu = *cpus.get(next % cpus.len().max(1)).context("no CPU is allowed")?;
+    let cpu = *cpus
+        .get(next % cpus.len().max(1))
+        .context("no CPU is allowed")?;
     let mut one = CpuSet::new();
     one.set(cpu)?;
     sched_setaffinity(Pid::from_raw(0), &one).context("cannot pin to a CPU")?;

@@ -46,7 +46,12 @@ pub struct Replay {
 }
 
 fn outcome_text(outcome: &Outcome) -> String {
-    text(outcome.reason, outcome.rule.as_deref(), outcome.pass, outcome.would_drop)
+    text(
+        outcome.reason,
+        outcome.rule.as_deref(),
+        outcome.pass,
+        outcome.would_drop,
+    )
 }
 
 fn text(reason: &str, rule: Option<&str>, pass: bool, would_drop: bool) -> String {
@@ -61,10 +66,12 @@ fn text(reason: &str, rule: Option<&str>, pass: bool, would_drop: bool) -> Strin
 fn sendable(frame: &[u8]) -> bool {
     match parse::link(frame).content {
         Ok((0x0800, bytes)) => {
-            parse::ipv4(bytes).is_ok() && usize::from(u16::from_be_bytes([bytes[2], bytes[3]])) == bytes.len()
+            parse::ipv4(bytes).is_ok()
+                && usize::from(u16::from_be_bytes([bytes[2], bytes[3]])) == bytes.len()
         }
         Ok((0x86dd, bytes)) => {
-            parse::ipv6(bytes).is_ok() && usize::from(u16::from_be_bytes([bytes[4], bytes[5]])) + 40 == bytes.len()
+            parse::ipv6(bytes).is_ok()
+                && usize::from(u16::from_be_bytes([bytes[4], bytes[5]])) + 40 == bytes.len()
         }
         _ => true,
     }
@@ -81,7 +88,9 @@ pub fn replay(filter: &mut Filter, case: &Case) -> Result<Replay> {
         result.too_old = true;
         return Ok(result);
     }
-    let left_out = |step: &Step| step.frame.len() < SHORTEST || step.direction == Direction::Egress && !sendable(&step.frame);
+    let left_out = |step: &Step| {
+        step.frame.len() < SHORTEST || step.direction == Direction::Egress && !sendable(&step.frame)
+    };
     let mut positions = Vec::with_capacity(case.steps.len());
     let mut possible = case.clone();
     possible.steps.clear();
@@ -93,7 +102,9 @@ pub fn replay(filter: &mut Filter, case: &Case) -> Result<Replay> {
             possible.steps.push(step.clone());
         }
     }
-    let outcomes = possible.outcomes().map_err(|error| anyhow!("the oracle cannot read the policy: {error}"))?;
+    let outcomes = possible
+        .outcomes()
+        .map_err(|error| anyhow!("the oracle cannot read the policy: {error}"))?;
     filter.push(&case.policy, &case.world())?;
     filter.clear_flows()?;
     filter.clear_fragments()?;
@@ -101,7 +112,10 @@ pub fn replay(filter: &mut Filter, case: &Case) -> Result<Replay> {
         filter.clear_rates()?;
     }
     let mut at = 0;
-    for (index, (step, outcome)) in positions.into_iter().zip(possible.steps.iter().zip(&outcomes)) {
+    for (index, (step, outcome)) in positions
+        .into_iter()
+        .zip(possible.steps.iter().zip(&outcomes))
+    {
         if step.at_ms > at {
             filter.advance((step.at_ms - at).saturating_sub(SLACK_MS))?;
             at = step.at_ms;
@@ -114,16 +128,27 @@ pub fn replay(filter: &mut Filter, case: &Case) -> Result<Replay> {
         };
         let expected = outcome_text(outcome);
         let expected = match &step.expected {
-            Some(reason) if reason != outcome.reason => format!("{reason} by the table, {expected} by the oracle"),
+            Some(reason) if reason != outcome.reason => {
+                format!("{reason} by the table, {expected} by the oracle")
+            }
             _ => expected,
         };
         let got = match filter.ingress_on(&step.interface, &step.frame) {
-            Ok(verdict) => text(verdict.reason.name(), verdict.rule.as_deref(), verdict.pass, verdict.would_drop),
+            Ok(verdict) => text(
+                verdict.reason.name(),
+                verdict.rule.as_deref(),
+                verdict.pass,
+                verdict.would_drop,
+            ),
             Err(error) => format!("{error:#}"),
         };
         result.judged += 1;
         if got != expected {
-            result.disagreement = Some(Disagreement { step: index, expected, got });
+            result.disagreement = Some(Disagreement {
+                step: index,
+                expected,
+                got,
+            });
             // a packet counted wrongly must not be blamed on the next one
             filter.forgive()?;
             return Ok(result);
@@ -132,7 +157,11 @@ pub fn replay(filter: &mut Filter, case: &Case) -> Result<Replay> {
     if let Err(error) = filter.settle() {
         let expected = "no counter moves after the last packet".to_owned();
         let step = case.steps.len().saturating_sub(1);
-        result.disagreement = Some(Disagreement { step, expected, got: format!("{error:#}") });
+        result.disagreement = Some(Disagreement {
+            step,
+            expected,
+            got: format!("{error:#}"),
+        });
     }
     Ok(result)
 }
@@ -148,7 +177,10 @@ pub fn keep(filter: &mut Filter, case: &Case, directory: &Path) -> Result<(PathB
     let path = small.save(directory, &fixture_name(&small))?;
     let mut report = format!("seed {}, shrunk to {}\n", case.seed, path.display());
     match replay(filter, &small) {
-        Ok(Replay { disagreement: Some(found), .. }) => report += &describe(&small, &found),
+        Ok(Replay {
+            disagreement: Some(found),
+            ..
+        }) => report += &describe(&small, &found),
         other => writeln!(report, "the shrunk case does not fail again: {other:?}")?,
     }
     Ok((path, report))
@@ -157,14 +189,28 @@ pub fn keep(filter: &mut Filter, case: &Case, directory: &Path) -> Result<(PathB
 /// A disagreement for people.
 #[must_use]
 pub fn describe(case: &Case, found: &Disagreement) -> String {
-    let mut text = format!("policy:\n{}\nframes:\n", case.policy.trim());
+    let mut lines = vec![
+        "policy:".to_owned(),
+        case.policy.trim().to_owned(),
+        "frames:".to_owned(),
+    ];
     for (index, step) in case.steps.iter().enumerate().take(found.step + 1) {
         let way = match step.direction {
             Direction::Ingress => "in ",
             Direction::Egress => "out",
         };
-        let hex: String = step.frame.iter().map(|byte| format!("{byte:02x}")).collect();
-        text += &format!("  {index:3} {way} +{} ms {hex}\n", step.at_ms);
+        let (at, hex) = (step.at_ms, hex(&step.frame));
+        lines.push(format!("  {index:3} {way} +{at} ms {hex}"));
     }
-    text + &format!("frame {}:\n  expected {}\n  got      {}\n", found.step, found.expected, found.got)
+    lines.push(format!("frame {}:", found.step));
+    lines.push(format!("  expected {}", found.expected));
+    lines.push(format!("  got      {}", found.got));
+    lines.join("\n") + "\n"
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .map(|digit| char::from_digit(digit.into(), 16).unwrap_or('?'))
+        .collect()
 }

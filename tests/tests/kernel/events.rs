@@ -26,14 +26,23 @@ struct Sample {
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N]> {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().context("a short event")
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .copied()
+        .context("a short event")
 }
 
 fn read(ring: &mut RingBuf<MapData>) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     while let Some(item) = ring.next() {
-        ensure!(item.len() >= size_of::<Event>(), "an event of {} bytes", item.len());
-        let captured = u32::from_ne_bytes(field(&item, offset_of!(EventHeader, captured))?) as usize;
+        ensure!(
+            item.len() >= size_of::<Event>(),
+            "an event of {} bytes",
+            item.len()
+        );
+        let captured =
+            u32::from_ne_bytes(field(&item, offset_of!(EventHeader, captured))?) as usize;
         ensure!(captured <= EVENT_BYTES, "{captured} bytes captured");
         let [reason] = field(&item, offset_of!(EventHeader, reason))?;
         let [monitored] = field(&item, offset_of!(EventHeader, monitored))?;
@@ -66,7 +75,11 @@ fn a_flood_is_sampled_within_its_budget_and_hides_no_other_reason() -> Result<()
     }
     let deny = format!("{WEB}[[profiles.edge.deny]]\nid = \"bad\"\nfrom = [\"198.18.0.0/15\"]\n");
     let (mut filter, mut ring) = with_ring(&deny)?;
-    let (flood, denied, passes) = (tcp("203.0.113.9", 22, 0), tcp("198.18.0.1", 443, 200), tcp("203.0.113.9", 443, 0));
+    let (flood, denied, passes) = (
+        tcp("203.0.113.9", 22, 0),
+        tcp("198.18.0.1", 443, 200),
+        tcp("203.0.113.9", 443, 0),
+    );
     for _ in 0..1000 {
         ensure!(!filter.ingress(&flood)?.pass, "the flood passes");
     }
@@ -76,26 +89,52 @@ fn a_flood_is_sampled_within_its_budget_and_hides_no_other_reason() -> Result<()
     }
     let samples = read(&mut ring)?;
     let of = |reason: Reason| samples.iter().filter(move |sample| sample.reason == reason);
-    ensure!(of(Reason::DropPort).count() == BUDGET, "{} of the flood", of(Reason::DropPort).count());
-    ensure!(of(Reason::DropDenied).count() == 3, "{} denied", of(Reason::DropDenied).count());
+    ensure!(
+        of(Reason::DropPort).count() == BUDGET,
+        "{} of the flood",
+        of(Reason::DropPort).count()
+    );
+    ensure!(
+        of(Reason::DropDenied).count() == 3,
+        "{} denied",
+        of(Reason::DropDenied).count()
+    );
     ensure!(samples.len() == BUDGET + 3, "{} in all", samples.len());
     for sample in of(Reason::DropPort) {
-        ensure!(sample.frame == flood && sample.frame_length as usize == flood.len(), "the frame");
-        ensure!(sample.ifindex == 1 && sample.rule == 0 && !sample.monitored, "its header");
+        ensure!(
+            sample.frame == flood && sample.frame_length as usize == flood.len(),
+            "the frame"
+        );
+        ensure!(
+            sample.ifindex == 1 && sample.rule == 0 && !sample.monitored,
+            "its header"
+        );
     }
     for sample in of(Reason::DropDenied) {
-        ensure!(sample.frame == denied[..EVENT_BYTES], "the first bytes of a longer frame");
-        ensure!(sample.frame_length as usize == denied.len(), "its length on the wire");
+        ensure!(
+            sample.frame == denied[..EVENT_BYTES],
+            "the first bytes of a longer frame"
+        );
+        ensure!(
+            sample.frame_length as usize == denied.len(),
+            "its length on the wire"
+        );
         ensure!(sample.rule == filter.slots().slot("bad"), "its rule");
     }
     let suppressed = counters::read(filter.pins())?.events_suppressed;
-    ensure!(suppressed == 1000 - BUDGET as u64, "{suppressed} suppressed");
+    ensure!(
+        suppressed == 1000 - BUDGET as u64,
+        "{suppressed} suppressed"
+    );
 
     filter.dataplane().renew_event_budget()?;
     for _ in 0..100 {
         filter.ingress(&flood)?;
     }
-    ensure!(read(&mut ring)?.len() == BUDGET, "a new epoch has a new budget");
+    ensure!(
+        read(&mut ring)?.len() == BUDGET,
+        "a new epoch has a new budget"
+    );
     filter.settle()
 }
 
@@ -106,9 +145,15 @@ fn monitor_mode_reports_what_it_would_drop() -> Result<()> {
     }
     let (mut filter, mut ring) = with_ring(&WEB.replace("[\"lo\"]", "[\"lo\"]\nenforce = false"))?;
     let verdict = filter.ingress(&tcp("203.0.113.9", 22, 0))?;
-    ensure!(verdict.pass && verdict.would_drop && verdict.reason == Reason::DropPort, "{verdict:?}");
+    ensure!(
+        verdict.pass && verdict.would_drop && verdict.reason == Reason::DropPort,
+        "{verdict:?}"
+    );
     let samples = read(&mut ring)?;
-    ensure!(samples.len() == 1 && samples[0].monitored && samples[0].reason == Reason::DropPort, "the sample");
+    ensure!(
+        samples.len() == 1 && samples[0].monitored && samples[0].reason == Reason::DropPort,
+        "the sample"
+    );
     Ok(())
 }
 
@@ -131,6 +176,9 @@ fn a_full_ring_loses_samples_and_nothing_else() -> Result<()> {
     let samples = read(&mut ring)?.len();
     let suppressed = counters::read(filter.pins())?.events_suppressed;
     ensure!(samples < epochs * BUDGET, "the ring never filled");
-    ensure!(samples as u64 + suppressed == (epochs * BUDGET) as u64, "{samples} read, {suppressed} suppressed");
+    ensure!(
+        samples as u64 + suppressed == (epochs * BUDGET) as u64,
+        "{samples} read, {suppressed} suppressed"
+    );
     filter.settle()
 }

@@ -19,7 +19,9 @@ fn fixtures() -> PathBuf {
 }
 
 fn from_environment(name: &str, default: u64) -> Result<u64> {
-    let Ok(text) = std::env::var(name) else { return Ok(default) };
+    let Ok(text) = std::env::var(name) else {
+        return Ok(default);
+    };
     let number = match text.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16),
         None => text.parse(),
@@ -38,15 +40,22 @@ fn program_and_oracle_agree() -> Result<()> {
         frames: 500,
         fixtures: fixtures(),
         enough: 5,
-        workers: 2,
+        workers: 4,
     };
     let done = campaign.run(|_| {})?;
     eprintln!("seed {:#x}: {}", campaign.seed, done.line());
     ensure!(
         done.disagreements.is_empty(),
-        "EDGEFILTER_SEED={:#x}: {}\n{}", campaign.seed, done.line(), done.disagreements.join("\n")
+        "EDGEFILTER_SEED={:#x}: {}\n{}",
+        campaign.seed,
+        done.line(),
+        done.disagreements.join("\n")
     );
-    ensure!(done.judged >= campaign.packets, "only {} packets", done.judged);
+    ensure!(
+        done.judged >= campaign.packets,
+        "only {} packets",
+        done.judged
+    );
     Ok(())
 }
 
@@ -66,6 +75,11 @@ fn past_disagreements_stay_settled() -> Result<()> {
         }
     }
     eprintln!("{} fixtures replayed", cases.len());
-    ensure!(wrong.is_empty(), "{} fixtures:\n{}", wrong.len(), wrong.join("\n"));
+    ensure!(
+        wrong.is_empty(),
+        "{} fixtures:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     Ok(())
 }

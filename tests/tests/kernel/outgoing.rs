@@ -44,7 +44,11 @@ fn nothing_is_held_back() -> Result<()> {
         for step in edgefilter_tests::random::case(seed, 200).steps {
             filter.egress(&step.frame).or_else(|error| {
                 // the kernel asks for one byte behind the Ethernet header
-                if step.frame.len() < 15 { Ok(false) } else { Err(error) }
+                if step.frame.len() < 15 {
+                    Ok(false)
+                } else {
+                    Err(error)
+                }
             })?;
         }
     }

@@ -17,7 +17,11 @@ use filter_user::policy::{self, Policy};
 use crate::{CLOSED, OWN, REMOTE, WEB, filter};
 
 const FLOWS: u32 = 4096;
-const NOTHING: Sizes = Sizes { cells4: 0, cells6: 0, matrix: 0 };
+const NOTHING: Sizes = Sizes {
+    cells4: 0,
+    cells6: 0,
+    matrix: 0,
+};
 
 struct Ground {
     pins: Pins,
@@ -29,22 +33,36 @@ fn ground() -> Result<Ground> {
     Place::enter()?;
     let scratch = Scratch::create("pins")?;
     let bpffs = scratch.mount_bpffs()?;
-    Ok(Ground { pins: Pins::prepare(&bpffs)?, bpffs, scratch })
+    Ok(Ground {
+        pins: Pins::prepare(&bpffs)?,
+        bpffs,
+        scratch,
+    })
 }
 
 impl Ground {
     fn compile(&self, text: &str, slots: &mut RuleSlots) -> Result<(Policy, Compiled)> {
         let path = self.scratch.file("policy.toml", text)?;
-        let policy = policy::load(&path).map_err(|errors| anyhow::anyhow!("{errors}"))?.policy;
+        let policy = policy::load(&path)
+            .map_err(|errors| anyhow::anyhow!("{errors}"))?
+            .policy;
         let world = world();
-        let compiled = compile(&policy, &HostFacts { own_v4: world.own_v4, own_v6: world.own_v6 }, slots)?;
+        let compiled = compile(
+            &policy,
+            &HostFacts {
+                own_v4: world.own_v4,
+                own_v6: world.own_v6,
+            },
+            slots,
+        )?;
         Ok((policy, compiled))
     }
 
     fn names(&self, directory: &str) -> Result<Vec<String>> {
         let entries = fs::read_dir(self.bpffs.join("edgefilter").join(directory))?;
-        let mut names: Vec<String> =
-            entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<Result<_>>()?;
+        let mut names: Vec<String> = entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<_>>()?;
         names.sort();
         Ok(names)
     }
@@ -52,7 +70,10 @@ impl Ground {
     /// The pin of a state map.
     fn state(&self, name: &str) -> Result<PathBuf> {
         let names = self.names("state")?;
-        let file = names.iter().find(|file| file.starts_with(&format!("{name}-"))).context("no such pin")?;
+        let file = names
+            .iter()
+            .find(|file| file.starts_with(&format!("{name}-")))
+            .context("no such pin")?;
         Ok(self.bpffs.join("edgefilter/state").join(file))
     }
 }
@@ -68,7 +89,12 @@ fn run(dataplane: &mut Dataplane, port: u16) -> Result<()> {
 
 fn packets(pins: &Pins, rule: &str) -> Result<u64> {
     let counters = counters::read(pins)?;
-    Ok(counters.rules.iter().find(|counted| counted.id == rule).context("no such rule")?.packets)
+    Ok(counters
+        .rules
+        .iter()
+        .find(|counted| counted.id == rule)
+        .context("no such rule")?
+        .packets)
 }
 
 #[test]
@@ -81,22 +107,44 @@ fn a_rule_keeps_its_counters_when_all_is_loaded_again_and_moves_in_the_file() ->
         format!("[[profiles.edge.allow]]\nid = \"{id}\"\nprotocol = \"tcp\"\nports = [{port}]\n")
     };
     let before = format!("{CLOSED}{}{}", rule("web", 443), rule("ssh", 22));
-    let after = format!("{CLOSED}{}{}{}", rule("new", 25), rule("ssh", 22), rule("web", 443));
+    let after = format!(
+        "{CLOSED}{}{}{}",
+        rule("new", 25),
+        rule("ssh", 22),
+        rule("web", 443)
+    );
     for (text, web, ssh) in [(&before, 5, 1), (&after, 2, 4)] {
         // a daemon that knows nothing but the pins
         let mut dataplane = Dataplane::load(&ground.pins, NOTHING, FLOWS)?;
-        let known = counters::known_rules(&ground.pins)?.into_iter().map(|(slot, id, _)| (id, slot));
+        let known = counters::known_rules(&ground.pins)?
+            .into_iter()
+            .map(|(slot, id, _)| (id, slot));
         let mut slots = RuleSlots::known(known);
         let (policy, compiled) = ground.compile(text, &mut slots)?;
         counters::zero_rules(&ground.pins, &slots.take_fresh())?;
-        counters::label_rules(&ground.pins, slots.iter().map(|(id, slot)| (slot, id, "edge")))?;
+        counters::label_rules(
+            &ground.pins,
+            slots.iter().map(|(id, slot)| (slot, id, "edge")),
+        )?;
         dataplane.push(&compiled, &assignments(&policy))?;
         (0..web).try_for_each(|_| run(&mut dataplane, 443))?;
         (0..ssh).try_for_each(|_| run(&mut dataplane, 22))?;
     }
-    ensure!(packets(&ground.pins, "web")? == 7, "web: {}", packets(&ground.pins, "web")?);
-    ensure!(packets(&ground.pins, "ssh")? == 5, "ssh: {}", packets(&ground.pins, "ssh")?);
-    ensure!(packets(&ground.pins, "new")? == 0, "new: {}", packets(&ground.pins, "new")?);
+    ensure!(
+        packets(&ground.pins, "web")? == 7,
+        "web: {}",
+        packets(&ground.pins, "web")?
+    );
+    ensure!(
+        packets(&ground.pins, "ssh")? == 5,
+        "ssh: {}",
+        packets(&ground.pins, "ssh")?
+    );
+    ensure!(
+        packets(&ground.pins, "new")? == 0,
+        "new: {}",
+        packets(&ground.pins, "new")?
+    );
     Ok(())
 }
 
@@ -116,19 +164,28 @@ fn flows_and_the_policy_in_force_survive_a_reload() -> Result<()> {
     filter.forgive()?;
     ensure!(filter.rule_packets("https")? == 1, "the rule counts on");
     let answer = link().ipv4(&Ipv4::new(REMOTE, OWN).with(&Udp::new(53, 50_000)));
-    ensure!(filter.ingress(&answer)?.reason.name() == "pass_reply", "the flow");
+    ensure!(
+        filter.ingress(&answer)?.reason.name() == "pass_reply",
+        "the flow"
+    );
     Ok(())
 }
 
 /// Thousands of prefixes far apart: more cells than the smallest tables hold.
 fn large() -> String {
     let prefixes: Vec<String> = (0..20_000_u32)
-        .map(|number| format!("\"{}/32\"", std::net::Ipv4Addr::from(0x0100_0000 + number * 150_000)))
+        .map(|number| {
+            format!(
+                "\"{}/32\"",
+                std::net::Ipv4Addr::from(0x0100_0000 + number * 150_000)
+            )
+        })
         .collect();
     format!(
         "version = 1\n[groups.many]\ncidrs = [{}]\n{}",
         prefixes.join(","),
-        WEB.replace("version = 1\n", "").replace("ports = [443]", "ports = [443]\nfrom = [\"@many\"]")
+        WEB.replace("version = 1\n", "")
+            .replace("ports = [443]", "ports = [443]\nfrom = [\"@many\"]")
     )
 }
 
@@ -150,16 +207,26 @@ fn a_policy_too_large_for_its_tables_is_refused_with_the_sizes_it_needs() -> Res
         other => anyhow::bail!("20,000 prefixes in a small table: {other:?}"),
     };
     ensure!(needed == Sizes::needed(&compiled)?, "{needed:?}");
-    ensure!(dataplane.generation()? == generation, "the policy in force changed");
+    ensure!(
+        dataplane.generation()? == generation,
+        "the policy in force changed"
+    );
     run(&mut dataplane, 443)?;
 
     let sets = ground.names("")?;
     let mut larger = Dataplane::load(&ground.pins, needed, FLOWS)?;
     let beside = ground.names("")?;
-    ensure!(beside.len() == sets.len() + 1, "a new set beside the old one: {beside:?}");
+    ensure!(
+        beside.len() == sets.len() + 1,
+        "a new set beside the old one: {beside:?}"
+    );
     larger.push(&compiled, &assignments(&policy))?;
     larger.retire_others()?;
-    ensure!(ground.names("")?.len() == sets.len(), "the old set is retired: {:?}", ground.names("")?);
+    ensure!(
+        ground.names("")?.len() == sets.len(),
+        "the old set is retired: {:?}",
+        ground.names("")?
+    );
     Ok(())
 }
 
@@ -180,7 +247,10 @@ fn a_pinned_map_of_another_shape_is_not_adopted() -> Result<()> {
             Err(error) => eprintln!("{name}: refused: {:#}", anyhow::Error::from(error)),
             Ok(_) => {
                 let info = MapData::from_pin(&ground.state(name)?)?.info()?;
-                ensure!(info.value_size() != 128, "{name}: a map with values of 128 bytes was adopted");
+                ensure!(
+                    info.value_size() != 128,
+                    "{name}: a map with values of 128 bytes was adopted"
+                );
             }
         }
     }
@@ -210,7 +280,11 @@ fn a_set_that_a_killed_daemon_left_half_made_is_thrown_away() -> Result<()> {
     }
     let ground = ground()?;
     drop(Dataplane::load(&ground.pins, NOTHING, FLOWS)?);
-    let set = ground.names("")?.into_iter().find(|name| name.starts_with("policy-")).context("no set")?;
+    let set = ground
+        .names("")?
+        .into_iter()
+        .find(|name| name.starts_with("policy-"))
+        .context("no set")?;
     let set = ground.bpffs.join("edgefilter").join(set);
     fs::remove_file(set.join("MATRIX"))?;
     let mut filter = Dataplane::load(&ground.pins, NOTHING, FLOWS)?;
@@ -226,7 +300,13 @@ fn two_filters_do_not_share_anything() -> Result<()> {
     }
     let (mut one, mut other) = (filter(WEB)?, Filter::load()?);
     let frame = link().ipv4(&Ipv4::new(REMOTE, OWN).with(&Tcp::syn(40_000, 443)));
-    ensure!(one.ingress(&frame)?.reason.name() == "pass_rule", "with a policy");
-    ensure!(other.ingress(&frame)?.reason.name() == "pass_unmanaged", "without");
+    ensure!(
+        one.ingress(&frame)?.reason.name() == "pass_rule",
+        "with a policy"
+    );
+    ensure!(
+        other.ingress(&frame)?.reason.name() == "pass_unmanaged",
+        "without"
+    );
     one.settle()
 }

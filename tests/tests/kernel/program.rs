@@ -25,12 +25,17 @@ fn verification_stays_far_below_the_limit() -> Result<()> {
 
 fn check(info: &ProgramInfo) -> Result<()> {
     let name = info.name_as_str().unwrap_or("?");
-    let verified = info.verified_instruction_count().context("this kernel does not say")?;
+    let verified = info
+        .verified_instruction_count()
+        .context("this kernel does not say")?;
     eprintln!(
         "{name}: {verified} instructions verified, {} bytes translated, {} bytes of machine code",
         info.size_translated().unwrap_or(0),
         info.size_jitted()
     );
-    ensure!(verified < BOUND, "{name}: {verified} instructions verified, the bound is {BOUND}");
+    ensure!(
+        verified < BOUND,
+        "{name}: {verified} instructions verified, the bound is {BOUND}"
+    );
     Ok(())
 }

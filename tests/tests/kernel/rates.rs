@@ -12,7 +12,9 @@ fn dns(source: [u8; 4]) -> Vec<u8> {
 }
 
 fn limited(rates: &str) -> String {
-    format!("{CLOSED}[[profiles.edge.allow]]\nid = \"dns\"\nprotocol = \"udp\"\nports = [53]\n{rates}\n")
+    format!(
+        "{CLOSED}[[profiles.edge.allow]]\nid = \"dns\"\nprotocol = \"udp\"\nports = [53]\n{rates}\n"
+    )
 }
 
 /// Sends `count` packets; returns how many passed.
@@ -21,7 +23,10 @@ fn send(filter: &mut Filter, source: [u8; 4], count: usize) -> Result<usize> {
     for _ in 0..count {
         let verdict = filter.ingress(&dns(source))?;
         let reason = verdict.reason.name();
-        ensure!(reason == "pass_rule" || reason == "drop_rate", "{verdict:?}");
+        ensure!(
+            reason == "pass_rule" || reason == "drop_rate",
+            "{verdict:?}"
+        );
         ensure!(verdict.rule.as_deref() == Some("dns"), "{verdict:?}");
         passed += usize::from(verdict.pass);
     }
@@ -35,12 +40,24 @@ fn a_burst_passes_and_the_rest_waits_for_the_rate() -> Result<()> {
     }
     // so slow that the test itself takes no time
     let mut filter = filter(&limited("rate = { packets = 1, burst = 5 }"))?;
-    ensure!(send(&mut filter, [203, 0, 113, 1], 3)? == 3, "inside the burst");
-    ensure!(send(&mut filter, [203, 0, 113, 2], 10)? == 2, "all sources share the burst");
+    ensure!(
+        send(&mut filter, [203, 0, 113, 1], 3)? == 3,
+        "inside the burst"
+    );
+    ensure!(
+        send(&mut filter, [203, 0, 113, 2], 10)? == 2,
+        "all sources share the burst"
+    );
     filter.advance(1000)?;
-    ensure!(send(&mut filter, [203, 0, 113, 3], 10)? == 1, "one second is one packet");
+    ensure!(
+        send(&mut filter, [203, 0, 113, 3], 10)? == 1,
+        "one second is one packet"
+    );
     filter.advance(60_000)?;
-    ensure!(send(&mut filter, [203, 0, 113, 3], 10)? == 5, "a quiet minute gives the burst again, no more");
+    ensure!(
+        send(&mut filter, [203, 0, 113, 3], 10)? == 5,
+        "a quiet minute gives the burst again, no more"
+    );
     filter.settle()
 }
 
@@ -51,7 +68,10 @@ fn each_source_has_its_own_limit() -> Result<()> {
     }
     let mut filter = filter(&limited("rate_per_source = { packets = 1, burst = 3 }"))?;
     // one source far over its limit takes nothing from the others
-    ensure!(send(&mut filter, [198, 18, 0, 1], 1000)? == 3, "the flooding source");
+    ensure!(
+        send(&mut filter, [198, 18, 0, 1], 1000)? == 3,
+        "the flooding source"
+    );
     for host in 0..200 {
         let passed = send(&mut filter, [203, 0, 113, host], 4)?;
         ensure!(passed == 3, "source {host}: {passed} of 4");
@@ -81,7 +101,10 @@ fn a_limit_is_by_rule() -> Result<()> {
     }
     let other = "rate = { packets = 1, burst = 1 }\n[[profiles.edge.allow]]\nid = \"ntp\"\nprotocol = \"udp\"\nports = [123]";
     let mut filter = filter(&limited(other))?;
-    ensure!(send(&mut filter, [203, 0, 113, 1], 5)? == 1, "the limited rule");
+    ensure!(
+        send(&mut filter, [203, 0, 113, 1], 5)? == 1,
+        "the limited rule"
+    );
     let ntp = link().ipv4(&Ipv4::new("203.0.113.1", OWN).with(&Udp::new(5000, 123)));
     for _ in 0..100 {
         ensure!(filter.ingress(&ntp)?.pass, "a rule without a limit");

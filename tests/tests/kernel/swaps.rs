@@ -7,12 +7,12 @@ use std::thread;
 
 use anyhow::{Result, anyhow, ensure};
 use edgefilter_tests::packets::{Ipv4, Tcp, link};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use edgefilter_tests::random::world;
+use edgefilter_tests::test_run::can_run;
 use edgefilter_tests::test_run::filter::{Filter, assignments};
 use edgefilter_tests::test_run::syscall::{TestRun, test_run};
-use edgefilter_tests::test_run::can_run;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::{OWN, filter};
 
@@ -66,12 +66,21 @@ fn every_packet_is_judged_by_one_policy_or_the_other() -> Result<()> {
     }
     let mut filter = filter(FIRST)?;
     let frame = link().ipv4(&Ipv4::new("203.0.113.9", OWN).with(&Tcp::syn(40_000, 443)));
-    ensure!(filter.ingress(&frame)?.rule.as_deref() == Some("first"), "under the first");
+    ensure!(
+        filter.ingress(&frame)?.rule.as_deref() == Some("first"),
+        "under the first"
+    );
     filter.push(SECOND, &world())?;
     let verdict = filter.ingress(&frame)?;
-    ensure!(verdict.rule.as_deref() == Some("second") && !verdict.pass, "under the second: {verdict:?}");
+    ensure!(
+        verdict.rule.as_deref() == Some("second") && !verdict.pass,
+        "under the second: {verdict:?}"
+    );
 
-    let policies = [compiled(&mut filter, FIRST)?, compiled(&mut filter, SECOND)?];
+    let policies = [
+        compiled(&mut filter, FIRST)?,
+        compiled(&mut filter, SECOND)?,
+    ];
     let generation = filter.dataplane().generation()?;
     let before = filter.reasons()?;
     let program = filter.ingress_program().try_clone_to_owned()?;
@@ -93,7 +102,9 @@ fn every_packet_is_judged_by_one_policy_or_the_other() -> Result<()> {
         during += u64::from(runs.load(Ordering::Relaxed) > seen);
     }
     stop.store(true, Ordering::Relaxed);
-    let passed = stream.join().map_err(|_| anyhow!("the stream panicked"))??;
+    let passed = stream
+        .join()
+        .map_err(|_| anyhow!("the stream panicked"))??;
     let total = runs.load(Ordering::Relaxed);
     let swaps = filter.dataplane().generation()? - generation;
     ensure!(swaps == SWAPS, "{swaps} swaps are counted");
@@ -103,11 +114,23 @@ fn every_packet_is_judged_by_one_policy_or_the_other() -> Result<()> {
     let (allowed, denied) = (moved("pass_rule"), moved("drop_denied"));
     let all: u64 = after.values().sum::<u64>() - before.values().sum::<u64>();
     ensure!(all == total, "{total} packets, {all} counted");
-    ensure!(allowed + denied == total, "{total} packets, {allowed} by the first and {denied} by the second policy");
-    ensure!(allowed > 0 && denied > 0, "only one policy judged: {allowed} and {denied}");
+    ensure!(
+        allowed + denied == total,
+        "{total} packets, {allowed} by the first and {denied} by the second policy"
+    );
+    ensure!(
+        allowed > 0 && denied > 0,
+        "only one policy judged: {allowed} and {denied}"
+    );
     // one packet under each before the stream
-    ensure!(filter.rule_packets("first")? == allowed + 1, "hits of the first policy's rule");
-    ensure!(filter.rule_packets("second")? == denied + 1, "hits of the second policy's rule");
+    ensure!(
+        filter.rule_packets("first")? == allowed + 1,
+        "hits of the first policy's rule"
+    );
+    ensure!(
+        filter.rule_packets("second")? == denied + 1,
+        "hits of the second policy's rule"
+    );
     eprintln!(
         "{swaps} swaps under {total} packets: {allowed} judged by the first policy, {denied} by the second; \
          packets ran during {during} swaps; calls that ended with a pass: {passed}"
@@ -125,7 +148,10 @@ fn on_any_cpu() -> Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &all)?)
 }
 
-type Ready = (filter_user::compile::Compiled, Vec<filter_user::dataplane::Assignment>);
+type Ready = (
+    filter_user::compile::Compiled,
+    Vec<filter_user::dataplane::Assignment>,
+);
 
 fn compiled(filter: &mut Filter, text: &str) -> Result<Ready> {
     let (policy, compiled) = filter.compile(text, &world())?;
@@ -137,7 +163,13 @@ fn compiled(filter: &mut Filter, text: &str) -> Result<Ready> {
 fn stream(program: &OwnedFd, frame: &[u8], stop: &AtomicBool, runs: &AtomicU64) -> Result<u64> {
     let mut passed = 0;
     while !stop.load(Ordering::Relaxed) {
-        let ran = test_run(program.as_fd(), TestRun { repeat: REPEAT, ..TestRun::once(frame) })?;
+        let ran = test_run(
+            program.as_fd(),
+            TestRun {
+                repeat: REPEAT,
+                ..TestRun::once(frame)
+            },
+        )?;
         ensure!(ran.value == 1 || ran.value == 2, "XDP action {}", ran.value);
         passed += u64::from(ran.value == 2);
         runs.fetch_add(REPEAT.into(), Ordering::Relaxed);

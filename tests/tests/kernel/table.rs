@@ -23,11 +23,18 @@ fn every_case_of_the_table_is_judged_as_written() -> Result<()> {
             wrong.push(format!("{}\n{}", case.description, describe(&case, found)));
         }
     }
-    eprintln!("{judged} frames judged; {left_out} left out: shorter than an Ethernet header, which the kernel refuses");
+    eprintln!(
+        "{judged} frames judged; {left_out} left out: shorter than an Ethernet header, which the kernel refuses"
+    );
     for description in &too_old {
         eprintln!("not replayed, it needs a machine that has been up for longer: {description}");
     }
-    ensure!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+    ensure!(
+        wrong.is_empty(),
+        "{} cases:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     ensure!(judged > 150, "only {judged} frames were judged");
     Ok(())
 }
@@ -41,7 +48,10 @@ fn a_judged_frame_is_not_changed() -> Result<()> {
     for case in table::cases() {
         filter.push(&case.policy, &case.world())?;
         for step in &case.steps {
-            if step.direction == Direction::Ingress && step.interface == "lo" && step.frame.len() >= 14 {
+            if step.direction == Direction::Ingress
+                && step.interface == "lo"
+                && step.frame.len() >= 14
+            {
                 filter.ingress_unchanged(&step.frame)?;
             }
         }

@@ -18,9 +18,9 @@ fn run(filter: &mut Filter, packet: &Way) -> Result<bool> {
         Way::Out(transport) => {
             filter.egress(&link().ipv4(&Ipv4::new(OWN, REMOTE).with(transport.as_ref())))
         }
-        Way::In(transport) => {
-            Ok(filter.ingress(&link().ipv4(&Ipv4::new(REMOTE, OWN).with(transport.as_ref())))?.pass)
-        }
+        Way::In(transport) => Ok(filter
+            .ingress(&link().ipv4(&Ipv4::new(REMOTE, OWN).with(transport.as_ref())))?
+            .pass),
     }
 }
 
@@ -38,19 +38,74 @@ fn states() -> Vec<(&'static str, Vec<Way>, u64, Way)> {
     let answer = || Way::In(Box::new(Udp::new(53, 50_000)));
     vec![
         ("SYN sent", vec![out(SYN)], 120, back(SYN | ACK)),
-        ("established", vec![out(SYN), back(SYN | ACK), out(ACK)], 432_000, back(ACK)),
-        ("a connection met midway", vec![out(ACK)], 432_000, back(ACK)),
-        ("FIN sent", vec![out(SYN), back(SYN | ACK), out(FIN | ACK)], 120, back(ACK)),
-        ("FIN received", vec![out(SYN), back(SYN | ACK), back(FIN | ACK)], 120, back(ACK)),
-        ("both FIN", vec![out(SYN), back(SYN | ACK), out(FIN | ACK), back(FIN | ACK)], 120, back(ACK)),
-        ("reset by them", vec![out(SYN), back(SYN | ACK), back(RST)], 10, back(ACK)),
-        ("reset by us", vec![out(SYN), back(SYN | ACK), out(RST)], 10, back(ACK)),
-        ("reset, then revived", vec![out(SYN), back(SYN | ACK), back(RST), out(ACK)], 432_000, back(ACK)),
+        (
+            "established",
+            vec![out(SYN), back(SYN | ACK), out(ACK)],
+            432_000,
+            back(ACK),
+        ),
+        (
+            "a connection met midway",
+            vec![out(ACK)],
+            432_000,
+            back(ACK),
+        ),
+        (
+            "FIN sent",
+            vec![out(SYN), back(SYN | ACK), out(FIN | ACK)],
+            120,
+            back(ACK),
+        ),
+        (
+            "FIN received",
+            vec![out(SYN), back(SYN | ACK), back(FIN | ACK)],
+            120,
+            back(ACK),
+        ),
+        (
+            "both FIN",
+            vec![out(SYN), back(SYN | ACK), out(FIN | ACK), back(FIN | ACK)],
+            120,
+            back(ACK),
+        ),
+        (
+            "reset by them",
+            vec![out(SYN), back(SYN | ACK), back(RST)],
+            10,
+            back(ACK),
+        ),
+        (
+            "reset by us",
+            vec![out(SYN), back(SYN | ACK), out(RST)],
+            10,
+            back(ACK),
+        ),
+        (
+            "reset, then revived",
+            vec![out(SYN), back(SYN | ACK), back(RST), out(ACK)],
+            432_000,
+            back(ACK),
+        ),
         ("UDP unanswered", vec![udp()], 30, answer()),
         ("UDP answered", vec![udp(), answer()], 120, answer()),
-        ("echo", vec![Way::Out(Box::new(Icmp::echo_request(7)))], 30, Way::In(Box::new(Icmp::echo_reply(7)))),
-        ("SCTP", vec![Way::Out(Box::new(Sctp::init(50_000, 9)))], 600, Way::In(Box::new(Sctp::init(9, 50_000)))),
-        ("GRE", vec![Way::Out(Box::new(Raw::gre(&[])))], 600, Way::In(Box::new(Raw::gre(&[])))),
+        (
+            "echo",
+            vec![Way::Out(Box::new(Icmp::echo_request(7)))],
+            30,
+            Way::In(Box::new(Icmp::echo_reply(7))),
+        ),
+        (
+            "SCTP",
+            vec![Way::Out(Box::new(Sctp::init(50_000, 9)))],
+            600,
+            Way::In(Box::new(Sctp::init(9, 50_000))),
+        ),
+        (
+            "GRE",
+            vec![Way::Out(Box::new(Raw::gre(&[])))],
+            600,
+            Way::In(Box::new(Raw::gre(&[]))),
+        ),
     ]
 }
 
@@ -69,10 +124,16 @@ fn a_flow_is_remembered_as_long_as_its_state_says() -> Result<()> {
         for (age, alive) in [(seconds - 1, true), (seconds + 1, false)] {
             filter.clear_flows()?;
             for packet in &packets {
-                ensure!(run(&mut filter, packet)?, "{name}: an earlier packet does not pass");
+                ensure!(
+                    run(&mut filter, packet)?,
+                    "{name}: an earlier packet does not pass"
+                );
             }
             filter.advance(age * 1000)?;
-            ensure!(run(&mut filter, &probe)? == alive, "{name}, {age} s later: alive should be {alive}");
+            ensure!(
+                run(&mut filter, &probe)? == alive,
+                "{name}, {age} s later: alive should be {alive}"
+            );
         }
     }
     filter.settle()
@@ -104,7 +165,10 @@ fn a_packet_renews_its_flow() -> Result<()> {
     }
     let mut filter = filter(CLOSED)?;
     let answer = Way::In(Box::new(Udp::new(53, 50_000)));
-    ensure!(run(&mut filter, &Way::Out(Box::new(Udp::new(50_000, 53))))?, "refused");
+    ensure!(
+        run(&mut filter, &Way::Out(Box::new(Udp::new(50_000, 53))))?,
+        "refused"
+    );
     ensure!(run(&mut filter, &answer)?, "the first answer");
     for _ in 0..5 {
         filter.advance(119_000)?;
@@ -120,13 +184,22 @@ fn fragments_are_forgotten_after_30_seconds() -> Result<()> {
         return Ok(());
     }
     let mut filter = filter(WEB)?;
-    let packet = Ipv4::new(REMOTE, OWN).with(&Tcp::ack(40_000, 443).payload(&[0x55; 600])).id(5);
-    let parts: Vec<_> = packet.fragments(256).iter().map(|part| link().ipv4(part)).collect();
+    let packet = Ipv4::new(REMOTE, OWN)
+        .with(&Tcp::ack(40_000, 443).payload(&[0x55; 600]))
+        .id(5);
+    let parts: Vec<_> = packet
+        .fragments(256)
+        .iter()
+        .map(|part| link().ipv4(part))
+        .collect();
     for (age, alive) in [(29_000, true), (31_000, false)] {
         filter.clear_fragments()?;
         ensure!(filter.ingress(&parts[0])?.pass, "the first");
         filter.advance(age)?;
-        ensure!(filter.ingress(&parts[1])?.pass == alive, "{age} ms after the first");
+        ensure!(
+            filter.ingress(&parts[1])?.pass == alive,
+            "{age} ms after the first"
+        );
     }
     Ok(())
 }

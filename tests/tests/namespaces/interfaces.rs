@@ -161,3 +161,103 @@ fn a_foreign_xdp_program_is_named_and_left_in_place() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn generic_mode_is_used_only_when_the_policy_allows_it() -> Result<()> {
+    if !can_run(&[]) {
+        return Ok(());
+    }
+    let _turn = beside();
+    let edge = Edge::standard()?;
+    let _closed = Echo::tcp(&edge.host, PORT)?;
+    // Loopback has no native XDP.
+    let policy = |generic: bool| {
+        format!("version = 1\n[profiles.edge]\ninterfaces = [\"lo\"]\ngeneric_xdp = {generic}\n")
+    };
+    let mut daemon = Edgefilter::prepare(&edge.host, &edge.scratch, &policy(false))?;
+    if !daemon.filtering() {
+        return Ok(());
+    }
+    let refused_start = daemon.run_to_end()?;
+    ensure!(refused_start.code() == 1, "it started: {refused_start:?}");
+    ensure!(
+        refused_start.stderr.contains("generic_xdp = true"),
+        "the cure is not named: {}",
+        refused_start.stderr
+    );
+    daemon.replace_policy(&policy(true))?;
+    daemon.start()?;
+    let status = daemon.status()?;
+    ensure!(
+        status.pointer("/interfaces/0/mode") == Some(&"generic".into()),
+        "the mode in force is not shown: {status}"
+    );
+    judge(
+        &daemon,
+        vec![refused(
+            "port 7000 over loopback",
+            probes::tcp(&edge.host, "127.0.0.1", PORT, SILENCE),
+        )],
+    )
+}
+
+#[test]
+fn a_reload_opens_and_closes_and_a_bad_file_changes_nothing() -> Result<()> {
+    if !can_run(&[]) {
+        return Ok(());
+    }
+    let _turn = beside();
+    let edge = Edge::standard()?;
+    let _service = Echo::tcp(&edge.host, PORT)?;
+    let open = format!(
+        "version = 1\n[profiles.edge]\ninterfaces = [\"eth0\"]\n[[profiles.edge.allow]]\n\
+         id = \"echo\"\nprotocol = \"tcp\"\nports = [{PORT}]\n"
+    );
+    let mut daemon = Edgefilter::enable(&edge.host, &edge.scratch, STRICT)?;
+    if !daemon.filtering() {
+        return Ok(());
+    }
+    let ask = |limit| probes::tcp(&edge.client, "10.77.1.1", PORT, limit);
+    judge(&daemon, vec![refused("closed", ask(SILENCE))])?;
+    reload(&mut daemon, &open)?;
+    judge(&daemon, vec![works("opened by a reload", ask(WORKS))])?;
+    reload(
+        &mut daemon,
+        "version = 1\n[profiles.edge]\ninterface = [\"eth0\"]\n",
+    )?;
+    let error = daemon.status()?.pointer("/policy/last_error").cloned();
+    ensure!(
+        error
+            .as_ref()
+            .and_then(serde_json::Value::as_str)
+            .is_some_and(|error| error.contains("interface")),
+        "status does not tell of the bad file: {error:?}"
+    );
+    judge(
+        &daemon,
+        vec![works("a bad file changes nothing", ask(WORKS))],
+    )?;
+    ensure!(
+        daemon.counters()?.rules.contains_key("echo"),
+        "the rule's counters are gone"
+    );
+    reload(&mut daemon, STRICT)?;
+    judge(&daemon, vec![refused("closed by a reload", ask(SILENCE))])
+}
+
+/// Writes the policy and sends SIGHUP; returns when the daemon has looked at it.
+fn reload(daemon: &mut Edgefilter, policy: &str) -> Result<()> {
+    let seen = |daemon: &Edgefilter| -> Result<(serde_json::Value, serde_json::Value)> {
+        let status = daemon.status()?;
+        let part = |name: &str| status.pointer(name).cloned().unwrap_or_default();
+        Ok((part("/generation"), part("/policy/last_error")))
+    };
+    let before = seen(daemon)?;
+    daemon.replace_policy(policy)?;
+    daemon.hang_up()?;
+    wait_until(Duration::from_secs(5), || {
+        seen(daemon).is_ok_and(|now| now != before)
+    })
+    .context("the daemon did not look at the new policy")
+    .map(drop)
+}
