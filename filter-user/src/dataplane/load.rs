@@ -5,9 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aya::maps::MapData;
+use aya::maps::{MapData, MapType};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use aya_obj::generated::bpf_map_type;
 use filter_common::layout::{Config, RateLimits};
 use filter_common::limits::{
     BANKS, CONFIG_SLOTS, IFINDEX_SLOTS, MATRIX_ROW, RULE_SLOTS, VLAN_IDS, VLAN_TABLES,
@@ -67,6 +68,14 @@ pub enum LoadError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A pin is not the map that its name says.
+    #[error(
+        "{path} is a map of another shape than this program's; run `edgefilter detach` (which opens the host) and start again"
+    )]
+    Shape {
+        /// Which.
+        path: PathBuf,
+    },
     /// Memory or directories.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -110,6 +119,7 @@ impl Dataplane {
             Some(found) => found,
             None => (pins.new_policy_set()?, Sizes::with_room(needed)),
         };
+        check_shapes(pins, &policy_set)?;
         let mut loader = EbpfLoader::new();
         for name in POLICY_MAPS {
             loader.map_pin_path(name, Cow::Owned(policy_set.join(name)));
@@ -206,6 +216,40 @@ fn egress(bpf: &mut Ebpf) -> Result<&mut SchedClassifier, LoadError> {
     bpf.program_mut(EGRESS)
         .and_then(|program| program.try_into().ok())
         .ok_or(LoadError::Missing(EGRESS))
+}
+
+/// Compares every pinned map with what the program expects: aya adopts a pin without a look at it.
+fn check_shapes(pins: &Pins, policy_set: &Path) -> Result<(), LoadError> {
+    let object =
+        aya_obj::Object::parse(OBJECT).map_err(|error| LoadError::Program(Box::new(error)))?;
+    let policy = POLICY_MAPS
+        .iter()
+        .map(|name| (*name, policy_set.join(name)));
+    let state = STATE_MAPS
+        .iter()
+        .map(|(name, hash)| (*name, pins.state(name, *hash)));
+    for (name, path) in policy.chain(state).filter(|(_, path)| path.exists()) {
+        let expected = object
+            .maps
+            .get(name)
+            .ok_or(LoadError::Missing("map of this name"))?;
+        let wrong = |error: aya::maps::MapError| LoadError::Pin {
+            path: path.clone(),
+            source: Box::new(error),
+        };
+        let found = open(&path)?.info().map_err(wrong)?;
+        let kind = bpf_map_type::try_from(expected.map_type())
+            .ok()
+            .and_then(|kind| MapType::try_from(kind).ok());
+        let same = found.map_type().ok() == kind
+            && found.key_size() == expected.key_size()
+            && found.value_size() == expected.value_size()
+            && found.map_flags() == expected.map_flags();
+        if !same {
+            return Err(LoadError::Shape { path });
+        }
+    }
+    Ok(())
 }
 
 /// The newest complete policy set of our layout, if it has room.
