@@ -39,7 +39,7 @@ from = [\"@office\"]
     let denied_port = format!(
         "{WEB}[[profiles.edge.deny]]\nid = \"bad\"\nprotocol = \"tcp\"\nports = [\"400-443\"]\n"
     );
-    let limited = allow("protocol = \"udp\"\nports = [53]\nrate = { packets = 10, burst = 2 }");
+    let limited = allow("protocol = \"udp\"\nports = [53]\nrate = { packets = 1, burst = 2 }");
     let per_source =
         allow("protocol = \"udp\"\nports = [53]\nrate_per_source = { packets = 1, burst = 1 }");
     let dns = |source: &str| link().ipv4(&Ipv4::new(source, OWN).with(&Udp::new(4000, 53)));
