@@ -73,15 +73,14 @@ const fn drop_it() -> [Instruction; 2] {
     ]
 }
 
-/// Context in r6, data in r2; jumps over the next `skip` instructions if there is no IPv4 header.
-const fn bounds(skip: i16) -> [Instruction; 6] {
+/// With the context in r6: data in r2; jumps over the next `skip` instructions if there is no IPv4 header.
+const fn bounds(skip: usize) -> [Instruction; 5] {
     [
-        instruction(op::COPY, 6, 1, 0, 0),
         instruction(op::LOAD_WORD, 2, 6, DATA, 0),
         instruction(op::LOAD_WORD, 3, 6, DATA_END, 0),
         instruction(op::COPY, 4, 2, 0, 0),
         instruction(op::ADD, 4, 0, 0, HEADERS),
-        instruction(op::JUMP_GREATER, 4, 3, skip, 0),
+        instruction(op::JUMP_GREATER, 4, 3, skip as i16, 0),
     ]
 }
 
@@ -90,24 +89,31 @@ pub fn empty(kind: Kind) -> Result<Program> {
     Program::load("bench_empty", &drop_it(), kind)
 }
 
-/// Builds a trie's key from the source address, looks it up if `map` is there, and drops.
-pub fn source_lookup(map: Option<&Map>, kind: Kind) -> Result<Program> {
-    let mut key = vec![
+/// Builds a trie's key from the source address (data in r2) and looks it up if `trie` is there.
+fn lookup(trie: Option<&Map>) -> Vec<Instruction> {
+    let mut body = vec![
         instruction(op::LOAD_WORD, 4, 2, SOURCE, 0),
         instruction(op::STORE_WORD, 10, 0, -8, 32),
         instruction(op::STORE_WORD_OF, 10, 4, -4, 0),
     ];
-    if let Some(map) = map {
-        key.extend(load_map(1, map.descriptor()));
-        key.extend([
+    if let Some(map) = trie {
+        body.extend(load_map(1, map.descriptor()));
+        body.extend([
             instruction(op::COPY, 2, 10, 0, 0),
             instruction(op::ADD, 2, 0, 0, -8),
             instruction(op::CALL, 0, 0, 0, helper::MAP_LOOKUP),
         ]);
     }
-    let program: Vec<_> = bounds(key.len() as i16)
+    body
+}
+
+/// A program that looks the source up in `trie`, if it is there, and drops.
+pub fn source_lookup(trie: Option<&Map>, kind: Kind) -> Result<Program> {
+    let body = lookup(trie);
+    let program: Vec<_> = [instruction(op::COPY, 6, 1, 0, 0)]
         .into_iter()
-        .chain(key)
+        .chain(bounds(body.len()))
+        .chain(body)
         .chain(drop_it())
         .collect();
     Program::load("bench_lookup", &program, kind)
@@ -131,13 +137,13 @@ pub struct Prologue {
 }
 
 impl Prologue {
-    /// In front of `next`, of whichever kind that is.
-    pub fn before(next: &impl AsRawFd, sources: Sources) -> Result<Self> {
+    /// In front of `next`, of whichever kind that is. With a trie, the source is looked up there on the way.
+    pub fn before(next: &impl AsRawFd, sources: Sources, trie: Option<&Map>) -> Result<Self> {
         let mut last = None;
         for kind in Kind::ALL {
             let map = Map::new(map_type::PROG_ARRAY, 4, 4, 1, 0)?;
-            let program =
-                Program::load("bench_prologue", &prologue(map.descriptor(), sources), kind)?;
+            let instructions = prologue(map.descriptor(), sources, trie);
+            let program = Program::load("bench_prologue", &instructions, kind)?;
             match map.put_program(next.as_raw_fd()) {
                 Ok(()) => {
                     return Ok(Self {
@@ -152,31 +158,31 @@ impl Prologue {
     }
 }
 
-fn prologue(next: RawFd, sources: Sources) -> Vec<Instruction> {
+fn prologue(next: RawFd, sources: Sources, trie: Option<&Map>) -> Vec<Instruction> {
     // random & mask ^ fixed: as many instructions for one source as for random ones
     let (mask, fixed) = match sources {
         Sources::One(address) => (0, i32::from_ne_bytes(address)),
         Sources::Random => (-1, 0),
     };
     let mut body = vec![
-        instruction(op::CALL, 0, 0, 0, helper::PRANDOM),
-        instruction(op::LOAD_WORD, 2, 6, DATA, 0),
-        instruction(op::LOAD_WORD, 3, 6, DATA_END, 0),
-        instruction(op::COPY, 4, 2, 0, 0),
-        instruction(op::ADD, 4, 0, 0, HEADERS),
-        instruction(op::JUMP_GREATER, 4, 3, 8, 0),
         instruction(op::AND, 0, 0, 0, mask),
         instruction(op::XOR, 0, 0, 0, fixed),
         instruction(op::STORE_WORD_OF, 2, 0, SOURCE, 0),
-        instruction(op::COPY, 1, 6, 0, 0),
     ];
+    body.extend(lookup(trie));
+    body.push(instruction(op::COPY, 1, 6, 0, 0));
     body.extend(load_map(2, next));
     body.extend([
         instruction(op::SET, 3, 0, 0, 0),
         instruction(op::CALL, 0, 0, 0, helper::TAIL_CALL),
     ]);
-    [instruction(op::COPY, 6, 1, 0, 0)]
+    let start = [
+        instruction(op::COPY, 6, 1, 0, 0),
+        instruction(op::CALL, 0, 0, 0, helper::PRANDOM),
+    ];
+    start
         .into_iter()
+        .chain(bounds(body.len()))
         .chain(body)
         .chain(drop_it())
         .collect()

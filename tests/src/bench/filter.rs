@@ -24,6 +24,9 @@ const FLOWS: u32 = 131_072;
 /// A port of ours that talks to [`PEER_PORT`] of the peer.
 pub const CLIENT_PORT: u16 = 50_000;
 
+/// Where the benchmark has mounted its own bpffs.
+pub const BPFFS: &str = "/sys/fs/bpf";
+
 /// The policy for a web server, as shipped.
 pub const EDGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/edge.toml");
 
@@ -53,7 +56,8 @@ impl Filter {
             .with_context(|| format!("the policy {name} cannot be compiled"))?;
         let compiled_in = started.elapsed();
 
-        let pins = Pins::prepare(&directory.join(format!("{name}.bpffs")))?;
+        // in the bpffs of our own namespace: one mounted below `directory` would keep that from being removed
+        let pins = Pins::prepare(&Path::new(BPFFS).join(name))?;
         let mut dataplane = Dataplane::load(&pins, Sizes::needed(&compiled)?, FLOWS)?;
         let assignment = Assignment {
             ifindex: LOOPBACK,

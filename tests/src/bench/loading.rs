@@ -5,11 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
 use super::filter::{Filter, with_group};
+use super::frames::{PEER_PORT, Version, set_source, tcp};
+use super::kernel::Program;
 use super::peer;
 
 /// One set's figures, in seconds.
@@ -34,15 +36,35 @@ pub fn write_list(path: &Path, prefixes: &[Ipv4Net]) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Every which prefix is looked up by [`check`].
+const SAMPLED: usize = 97;
+/// `XDP_PASS`
+const PASS: u32 = 2;
+
+/// Sees that the filter, under [`with_group`], lets the prefixes in: a fast table with holes is no table.
+pub fn check(filter: &Program, prefixes: &[Ipv4Net]) -> Result<()> {
+    for prefix in prefixes.iter().step_by(SAMPLED) {
+        for source in [prefix.network(), prefix.broadcast()] {
+            let mut frame = tcp(Version::V4, PEER_PORT, 443, true)?;
+            set_source(&mut frame, source);
+            if filter.run(&frame, 1)?.action != PASS {
+                bail!("{source} is refused although {prefix} is let in");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Measures one set once.
 pub fn measure(directory: &Path, prefixes: &[Ipv4Net]) -> Result<Loading> {
     let list = format!("loading-{}.txt", prefixes.len());
     write_list(&directory.join(&list), prefixes)?;
-    let filter = Filter::load(
+    let mut filter = Filter::load(
         directory,
         &format!("loading-{}", prefixes.len()),
         &with_group(&list),
     )?;
+    check(&filter.program()?, prefixes)?;
     let nft = nft(directory, prefixes)?;
     let loading = Loading {
         prefixes: prefixes.len(),

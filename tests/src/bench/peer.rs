@@ -91,7 +91,8 @@ pub struct Trie {
     pub with: Program,
     /// Without it.
     pub without: Program,
-    _map: Map,
+    /// Itself.
+    pub map: Map,
 }
 
 impl Trie {
@@ -124,7 +125,7 @@ impl Trie {
         Ok(Self {
             with: assembly::source_lookup(Some(&map), kind)?,
             without: assembly::source_lookup(None, kind)?,
-            _map: map,
+            map,
         })
     }
 }

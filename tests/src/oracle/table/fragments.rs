@@ -85,7 +85,7 @@ pub fn cases() -> Vec<Case> {
         Step::ingress(open[0].clone()).expect("pass_rule"),
         Step::ingress(open[1].clone())
             .expect("pass_fragment")
-            .at(30),
+            .at(28),
         Step::ingress(open[2].clone())
             .expect("drop_fragment")
             .at(31),
