@@ -53,6 +53,10 @@ pub static LIMITS: Array<RateLimits, { BANKS * RULE_SLOTS }, MAPPED> = Array::ne
 
 #[btf_map]
 pub static FLOWS: LruHashMap<FlowKey, FlowState, FLOW_SLOTS> = LruHashMap::new();
+/// Flows that can still be noted before one may be pushed out; up to then a miss needs no second opinion. The daemon
+/// sets it once it has noted what was there before; 0 until then.
+#[btf_map]
+pub static FLOW_ROOM: Array<u64, 1> = Array::new();
 /// When a train's first fragment passed.
 #[btf_map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, u64, FRAGMENT_SLOTS> = LruHashMap::new();

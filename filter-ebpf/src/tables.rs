@@ -5,7 +5,7 @@
 
 use core::arch::asm;
 use core::ffi::c_void;
-use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 
 use aya_ebpf::bindings::{
     bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as TupleV4,
@@ -177,6 +177,15 @@ impl Tables for PolicyTables {
 
     #[inline(always)]
     fn note_flow(&mut self, key: &FlowKey, flow: &FlowState) {
+        if let Some(room) = maps::FLOW_ROOM.get_ptr_mut(0) {
+            // SAFETY: a live, 8-byte aligned map value. It may sink a little below 0 when CPUs race: a negative room is
+            // no room.
+            unsafe {
+                if room.read_volatile() as i64 > 0 {
+                    atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(room, u64::MAX);
+                }
+            }
+        }
         // fails only without memory for a per-CPU free list; the flow's next packet tries again
         let _ = maps::FLOWS.insert(key, flow, ANY);
     }
@@ -190,7 +199,9 @@ impl Tables for PolicyTables {
 
     #[inline(always)]
     fn host_socket(&mut self, key: &FlowKey, v4: bool) -> bool {
-        host_socket(self.ctx, key, v4)
+        // while no flow can have been pushed out of the table, a TCP packet that misses it belongs to no connection
+        let room = maps::FLOW_ROOM.get(0).map_or(0, |room| *room as i64);
+        room <= 0 && host_socket(self.ctx, key, v4)
     }
 
     #[inline(always)]

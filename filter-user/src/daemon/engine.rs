@@ -451,14 +451,18 @@ impl Engine {
     }
 
     fn note_existing(&mut self) {
-        let noted =
-            conntrack::established().and_then(|flows| Ok(self.dataplane.note_existing(&flows)?));
+        let noted = conntrack::established().and_then(|flows| {
+            let count = self.dataplane.note_existing(&flows)?;
+            self.dataplane.flows_are_complete(count)?;
+            Ok(count)
+        });
         match noted {
             Ok(count) => tracing::info!(count, "noted the flows that were there before"),
             // the host's own TCP connections are found by socket look-ups all the same
-            Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "flows from before may be cut");
-            }
+            Err(error) => tracing::error!(
+                error = describe(&error),
+                "flows of containers and UDP exchanges from before may be cut"
+            ),
         }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use aya::maps::{HashMap, Map};
+use aya::maps::{Array, HashMap, Map};
 use filter_common::flow::{self, state};
 use filter_common::layout::{Address, FlowKey, FlowState};
 use filter_common::service::protocol;
@@ -32,6 +32,24 @@ fn address(address: IpAddr) -> Address {
 }
 
 impl Dataplane {
+    /// Says that the new table holds every flow there is, `noted` of them: until half of it has been used up, a TCP
+    /// packet that misses it is not looked up among the host's sockets. An adopted table may have lost flows already.
+    pub fn flows_are_complete(&mut self, noted: usize) -> Result<(), LoadError> {
+        if !std::mem::take(&mut self.new_flow_table) {
+            return Ok(());
+        }
+        let path = self.pins.state_map("FLOW_ROOM");
+        let pin = |error: aya::maps::MapError| LoadError::Pin {
+            path: path.clone(),
+            source: Box::new(error),
+        };
+        let flows = open(&self.pins.state_map("FLOWS"))?;
+        let capacity = flows.info().map_err(pin)?.max_entries();
+        let mut room: Array<_, u64> = Array::try_from(Map::Array(open(&path)?)).map_err(pin)?;
+        room.set(0, u64::from(capacity / 2).saturating_sub(noted as u64), 0)
+            .map_err(pin)
+    }
+
     /// Notes flows that were there before. UDP clients without a known peer are let wait for 30 seconds.
     pub fn note_existing(&mut self, flows: &[ExistingFlow]) -> Result<usize, LoadError> {
         let now = monotonic()?;

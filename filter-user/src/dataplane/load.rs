@@ -92,6 +92,8 @@ pub struct Dataplane {
     pub(super) policy_set: PathBuf,
     pub(super) sizes: Sizes,
     pub(super) memory: PolicyMemory,
+    /// The flow table was made by this load.
+    pub(super) new_flow_table: bool,
 }
 
 /// Every policy map as memory.
@@ -120,6 +122,7 @@ impl Dataplane {
             None => (pins.new_policy_set()?, Sizes::with_room(needed)),
         };
         check_shapes(pins, &policy_set)?;
+        let new_flow_table = !pins.state_map("FLOWS").exists();
         let mut loader = EbpfLoader::new();
         for name in POLICY_MAPS {
             loader.map_pin_path(name, Cow::Owned(policy_set.join(name)));
@@ -160,6 +163,7 @@ impl Dataplane {
             policy_set,
             sizes,
             memory,
+            new_flow_table,
         })
     }
 

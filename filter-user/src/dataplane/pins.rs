@@ -27,8 +27,9 @@ pub(super) const POLICY_MAPS: [&str; 11] = [
 ];
 
 /// Maps that hold state, and the hash of each one's layout.
-pub(super) const STATE_MAPS: [(&str, u64); 8] = [
+pub(super) const STATE_MAPS: [(&str, u64); 9] = [
     ("FLOWS", hash_mix(FlowKey::HASH, FlowState::HASH)),
+    ("FLOW_ROOM", hash_mix(FlowKey::HASH, FlowState::HASH)),
     ("FRAGMENTS", FragmentKey::HASH),
     ("RATES", RateLimits::HASH),
     (

@@ -68,10 +68,12 @@ impl Filter {
         let started = Instant::now();
         dataplane.push(&compiled, &[assignment])?;
         let pushed_in = started.elapsed();
-        dataplane.note_existing(&[
+        let noted = dataplane.note_existing(&[
             flow(HOST4.into(), PEER4.into()),
             flow(HOST6.into(), PEER6.into()),
         ])?;
+        // as the daemon does when it starts
+        dataplane.flows_are_complete(noted)?;
         Ok(Self {
             dataplane,
             compiled_in,

@@ -37,6 +37,11 @@ pub fn all(packets: &[Row], sources: &[Row], loading: &[Loading]) -> Vec<Goal> {
             1.0,
         ),
         Goal::at_most(
+            "TCP ACK refused, of xdp-filter",
+            median("edge_ack_refused") / median("xdp_filter_tcp_refused"),
+            1.0,
+        ),
+        Goal::at_most(
             "the same, net of the empty program: allowed",
             net("edge_syn_allowed") / net("xdp_filter_tcp_allowed"),
             0.75,

@@ -143,7 +143,7 @@ pub fn fixed(programs: &Programs) -> Result<Vec<Subject<'_>>> {
     );
     add(
         "edge_ack_refused",
-        "edge: TCP ACK refused (flow and socket looked up)",
+        "edge: TCP ACK refused (flow looked up)",
         edge,
         tcp(V4, PEER_PORT, 81, false)?,
         DROP,

@@ -257,7 +257,7 @@ from = [\"@office\"]
                 Step::ingress(dns(REMOTE)).expect("pass_rule"),
                 Step::ingress(dns(REMOTE)).expect("pass_rule"),
                 Step::ingress(dns("203.0.113.10")).expect("drop_rate"),
-                Step::ingress(dns(REMOTE)).expect("pass_rule").at(1),
+                Step::ingress(dns(REMOTE)).expect("pass_rule").at(2),
             ],
         ),
         case(
