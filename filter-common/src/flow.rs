@@ -1,5 +1,7 @@
 //! Flows that this host (or a container behind it) opened: states, timeouts, and what a packet does to them.
-//! Timeouts are those of Linux conntrack (net/netfilter/nf_conntrack_proto_*.c), so that people find what they know.
+//! Timeouts are those of Linux conntrack (net/netfilter/nf_conntrack_proto_*.c), so that people find what they know, but
+//! for what comes in: sequence numbers are not followed, so anyone who guesses the ports can forge a FIN or RST. Only
+//! what we send ends a flow; a FIN from outside shortens nothing, a RST gives us two minutes to show that we go on.
 
 use crate::layout::{Address, FlowKey, FlowState};
 use crate::service::protocol;
@@ -12,11 +14,11 @@ pub mod state {
     pub const ESTABLISHED: u32 = 2;
     /// We sent a FIN.
     pub const FIN_SENT: u32 = 3;
-    /// The other side sent a FIN.
+    /// The other side sent a FIN, or someone in its name: as good as open until we send ours.
     pub const FIN_RECEIVED: u32 = 4;
     /// Both sent a FIN.
     pub const TIME_WAIT: u32 = 5;
-    /// Someone sent a RST. Forged ones are cheap, so what we send afterwards opens the flow again.
+    /// We sent a RST. What we send afterwards opens the flow again.
     pub const RESET: u32 = 6;
     /// UDP without an answer yet.
     pub const UDP_SENT: u32 = 7;
@@ -26,6 +28,8 @@ pub mod state {
     pub const ICMP: u32 = 9;
     /// SCTP and protocols without ports.
     pub const OTHER: u32 = 10;
+    /// A RST came in. Forged ones are cheap, so what we send afterwards opens the flow again.
+    pub const RESET_RECEIVED: u32 = 11;
 }
 
 /// Bits of the TCP flags byte (RFC 9293, 3.1).
@@ -56,8 +60,8 @@ pub const REFRESH: u64 = SECOND;
 pub const fn timeout(state: u32) -> u64 {
     SECOND
         * match state {
-            state::SYN_SENT | state::FIN_SENT | state::FIN_RECEIVED | state::TIME_WAIT => 120,
-            state::ESTABLISHED => 432_000,
+            state::SYN_SENT | state::FIN_SENT | state::TIME_WAIT | state::RESET_RECEIVED => 120,
+            state::ESTABLISHED | state::FIN_RECEIVED => 432_000,
             state::RESET => 10,
             state::UDP_SENT | state::ICMP => 30,
             state::UDP_ANSWERED => 120,
@@ -98,11 +102,13 @@ pub const fn received(state: u32, flags: u8) -> u32 {
         state::SYN_SENT | state::ESTABLISHED | state::FIN_SENT | state::FIN_RECEIVED
             if flags & tcp::RST != 0 =>
         {
-            state::RESET
+            state::RESET_RECEIVED
         }
+        // every answer acknowledges (RFC 9293, 3.10.7.3)
+        state::SYN_SENT if flags & tcp::ACK == 0 => state::SYN_SENT,
         state::SYN_SENT | state::ESTABLISHED if flags & tcp::FIN != 0 => state::FIN_RECEIVED,
         state::FIN_SENT if flags & tcp::FIN != 0 => state::TIME_WAIT,
-        state::SYN_SENT if flags & tcp::ACK != 0 => state::ESTABLISHED,
+        state::SYN_SENT => state::ESTABLISHED,
         other => other,
     }
 }
@@ -116,10 +122,12 @@ pub const fn sent(state: u32, flags: u8) -> u32 {
         _ if tcp::opens(flags) => state::SYN_SENT,
         _ if flags & tcp::RST != 0 => state::RESET,
         state::FIN_RECEIVED | state::TIME_WAIT if flags & tcp::FIN != 0 => state::TIME_WAIT,
-        state::SYN_SENT | state::ESTABLISHED | state::RESET if flags & tcp::FIN != 0 => {
+        state::SYN_SENT | state::ESTABLISHED | state::RESET | state::RESET_RECEIVED
+            if flags & tcp::FIN != 0 =>
+        {
             state::FIN_SENT
         }
-        state::SYN_SENT | state::RESET => state::ESTABLISHED,
+        state::SYN_SENT | state::RESET | state::RESET_RECEIVED => state::ESTABLISHED,
         other => other,
     }
 }
@@ -130,7 +138,7 @@ pub fn touch(flow: &mut FlowState, state: u32, now: u64) {
     if flow.state != state {
         flow.state = state;
         flow.seen = now;
-    } else if state != state::RESET && now.saturating_sub(flow.seen) > REFRESH {
+    } else if state != state::RESET && state != state::RESET_RECEIVED && now.saturating_sub(flow.seen) > REFRESH {
         flow.seen = now;
     }
 }
@@ -143,6 +151,12 @@ pub const fn wildcard(key: &FlowKey) -> FlowKey {
         remote_port: 0,
         ..*key
     }
+}
+
+/// Whether the key is one of [`wildcard`]'s. No packet has such a key in earnest: `::` is nobody's address.
+#[inline(always)]
+pub const fn is_wildcard(key: &FlowKey) -> bool {
+    key.remote.hi | key.remote.lo == 0
 }
 
 #[cfg(test)]
@@ -172,12 +186,28 @@ mod tests {
     #[test]
     fn a_forged_reset_does_not_end_what_goes_on() {
         let reset = received(state::ESTABLISHED, tcp::RST);
-        assert_eq!(reset, state::RESET);
+        assert_eq!(timeout(reset), 120 * SECOND, "time to send something");
         assert_eq!(sent(reset, tcp::ACK), state::ESTABLISHED);
         assert_eq!(
             received(reset, tcp::ACK),
-            state::RESET,
+            reset,
             "what comes in does not revive it"
+        );
+        let ours = sent(reset, tcp::RST);
+        assert_eq!(timeout(ours), 10 * SECOND, "our own is meant");
+        assert_eq!(received(ours, tcp::RST), ours);
+    }
+
+    #[test]
+    fn a_forged_fin_shortens_nothing() {
+        let half = received(state::ESTABLISHED, tcp::FIN | tcp::ACK);
+        assert_eq!(timeout(half), timeout(state::ESTABLISHED));
+        assert_eq!(sent(half, tcp::ACK), half);
+        assert_eq!(timeout(sent(half, tcp::FIN | tcp::ACK)), 120 * SECOND);
+        assert_eq!(
+            received(state::SYN_SENT, tcp::FIN),
+            state::SYN_SENT,
+            "and answers no SYN"
         );
     }
 

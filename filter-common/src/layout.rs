@@ -227,6 +227,7 @@ pub const POLICY_LAYOUT: u64 = {
     hash = hash_mix(hash, (ROOT4_LEN * size_of::<Cell4>()) as u64);
     hash = hash_mix(hash, (ROOT6_LEN * size_of::<Cell6>()) as u64);
     hash = hash_mix(hash, VLAN_IDS as u64);
+    hash = hash_text(hash, "slots: two places");
     hash_text(hash, crate::matrix::ENCODING)
 };
 

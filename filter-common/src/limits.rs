@@ -4,8 +4,18 @@
 pub const INTERFACE_SLOTS: usize = 256;
 /// Configurations a bank holds: one for each interface slot, the rest for VLAN profiles.
 pub const CONFIG_SLOTS: usize = 512;
-/// Interface indexes are found through their low 16 bits.
+/// Places for interface indexes in the slot table, see [`slot_places`].
 pub const IFINDEX_SLOTS: usize = 65536;
+
+/// The two places in the slot table where an interface index may stand: indexes grow for ever on a host that starts
+/// containers, so the first place alone would one day be shared.
+#[inline(always)]
+pub const fn slot_places(ifindex: u32) -> [usize; 2] {
+    [
+        ifindex as usize & (IFINDEX_SLOTS - 1),
+        ifindex.wrapping_mul(0x9e37_79b9) as usize >> 16 & (IFINDEX_SLOTS - 1),
+    ]
+}
 /// VLAN tables a bank holds (4,096 ids each).
 pub const VLAN_TABLES: usize = 32;
 /// VLAN ids (IEEE 802.1Q: 12 bits).

@@ -37,7 +37,7 @@ pub const MAX_OFFSET: usize = 0x3fff;
 pub struct Link {
     /// Ethertype behind the tags, [`ethertype::LLC`] for a length field.
     pub ethertype: u16,
-    /// Outer VLAN id; 0 without a tag and for priority tags.
+    /// Id of the first tag that has one (0 is a priority tag: Linux hands the frame to the VLAN inside it); else 0.
     pub vlan: u16,
     /// Where the network header begins.
     pub network: usize,
@@ -116,6 +116,9 @@ pub fn link<P: Packet + ?Sized>(packet: &P) -> Link {
             let Some(tag) = packet.window::<4>(18) else {
                 return link;
             };
+            if link.vlan == 0 {
+                link.vlan = be16(tag, 0) & 0x0fff;
+            }
             link.ethertype = be16(tag, 2);
             link.network = 22;
         }
@@ -183,7 +186,14 @@ pub fn ipv4<P: Packet + ?Sized>(packet: &P, at: usize, lengths: Lengths) -> Opti
     })
 }
 
-/// The IPv6 header and its extension headers (RFC 8200).
+/// Whether it is an IPv4 address (`::ffff:0:0/96`).
+#[inline(always)]
+const fn is_mapped(address: &Address) -> bool {
+    address.hi == 0 && address.lo >> 32 == 0xffff
+}
+
+/// The IPv6 header and its extension headers (RFC 8200); `None` also for IPv4-mapped addresses, which would be taken
+/// for the IPv4 flows of the same numbers.
 #[inline(always)]
 pub fn ipv6<P: Packet + ?Sized>(packet: &P, at: usize, lengths: Lengths) -> Option<Ip> {
     let header = packet.window::<40>(at)?;
@@ -222,6 +232,10 @@ pub fn ipv6<P: Packet + ?Sized>(packet: &P, at: usize, lengths: Lengths) -> Opti
         transport: at + 40,
         end,
     };
+    // the form in which this crate keeps IPv4 addresses, and on no wire in earnest (RFC 4942, 2.2)
+    if is_mapped(&ip.source) || is_mapped(&ip.destination) {
+        return None;
+    }
     if extension::is_extension(ip.protocol) {
         let walk = packet.walk_extensions(Chain {
             next: ip.protocol,

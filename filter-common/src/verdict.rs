@@ -282,8 +282,7 @@ fn icmp<P: Packet + ?Sized, T: Tables>(
     let Some(key) = quote::quoted(packet, ip) else {
         return Reason::DropIcmp;
     };
-    let now = tables.now();
-    if tables.flow(&key).is_some_and(|flow| flow::alive(flow, now))
+    if live_flow(&key, tables).is_some()
         || (key.protocol == protocol::TCP && tables.host_socket(&key, ip.v4))
         || (path_mtu && answers_policy(&key, ip.v4, config, tables))
     {
@@ -305,13 +304,23 @@ fn answers_policy<T: Tables>(key: &FlowKey, v4: bool, config: &Config, tables: &
 #[inline(always)]
 fn in_flow<T: Tables>(key: &FlowKey, flags: u8, tables: &mut T) -> bool {
     let now = tables.now();
-    match tables.flow(key) {
-        Some(flow) if flow::alive(flow, now) => {
+    match live_flow(key, tables) {
+        Some(flow) => {
             flow::touch(flow, flow::received(flow.state, flags), now);
             true
         }
-        _ => false,
+        None => false,
     }
+}
+
+/// The flow of just this remote, if it counts. A packet from `::` must not find the entry that stands for any remote.
+#[inline(always)]
+fn live_flow<'a, T: Tables>(key: &FlowKey, tables: &'a mut T) -> Option<&'a mut FlowState> {
+    if flow::is_wildcard(key) {
+        return None;
+    }
+    let now = tables.now();
+    tables.flow(key).filter(|flow| flow::alive(flow, now))
 }
 
 /// Whether a UDP client was waiting on this port when the filter started, and may still be.
@@ -394,10 +403,12 @@ pub fn egress<P: Packet + ?Sized, T: Tables>(
     if matrix::allows(entry) {
         return None;
     }
+    // nobody answers from `::`
+    if flow::is_wildcard(&key) {
+        return None;
+    }
     let now = tables.now();
-    if let Some(flow) = tables.flow(&key)
-        && flow::alive(flow, now)
-    {
+    if let Some(flow) = live_flow(&key, tables) {
         flow::touch(flow, flow::sent(flow.state, transport.flags), now);
         return None;
     }

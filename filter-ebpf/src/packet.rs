@@ -174,12 +174,11 @@ impl<'a> SkbFrame<'a> {
     pub fn new(ctx: &'a TcContext) -> Self {
         // headers may lie in a page behind the linear part (forwarded or zero-copy packets)
         let skb = ctx.skb.skb;
-        if pointer!(skb, __sk_buff, data) + HEADERS as usize > pointer!(skb, __sk_buff, data_end)
-            && ctx.len() > HEADERS
-        {
+        let wanted = ctx.len().min(HEADERS);
+        if pointer!(skb, __sk_buff, data) + wanted as usize > pointer!(skb, __sk_buff, data_end) {
             // SAFETY: the context is the one the kernel called us with. On failure the linear part stays as it was,
             // and the headers that are not in it cannot be read: no flow is noted.
-            let _ = unsafe { bpf_skb_pull_data(skb, HEADERS) };
+            let _ = unsafe { bpf_skb_pull_data(skb, wanted) };
         }
         Self {
             ctx,
@@ -195,13 +194,14 @@ impl<'a> SkbFrame<'a> {
         unsafe { (*self.ctx.skb.skb).ifindex }
     }
 
-    /// The VLAN id that the device is about to insert, if the tag is not in the frame yet.
+    /// The VLAN id that the device is about to insert, if the tag is not in the frame yet and has one.
     #[inline(always)]
     pub fn vlan(&self) -> Option<u16> {
         let skb = self.ctx.skb.skb;
         // SAFETY: as in `ifindex`.
         let (present, tci) = unsafe { ((*skb).vlan_present, (*skb).vlan_tci) };
-        (present != 0).then_some(tci as u16 & 0x0fff)
+        let id = tci as u16 & 0x0fff;
+        (present != 0 && id != 0).then_some(id)
     }
 }
 

@@ -14,7 +14,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_sk_release, bpf_skc_lookup_tcp};
 use filter_common::layout::{Address, Config, FlowKey, FlowState, FragmentKey};
 use filter_common::limits::{
-    BANKS, CONFIG_SLOTS, IFINDEX_SLOTS, MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS, VLAN_IDS, VLAN_TABLES,
+    BANKS, CONFIG_SLOTS, MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS, VLAN_IDS, VLAN_TABLES, slot_places,
 };
 use filter_common::prefix::{self, ROOT6_LEN};
 use filter_common::rate;
@@ -39,10 +39,17 @@ pub fn config(ifindex: u32) -> Option<(u32, u32, &'static Config)> {
     // SAFETY: the pointer is a live map value. Volatile: the daemon flips the word while we run, it is read once.
     let generation = unsafe { core::ptr::read_volatile(&raw const (*control).generation) };
     let bank = generation as u32 & (BANKS as u32 - 1);
-    let slot =
-        maps::SLOTS.get(0)?[ifindex as usize & (IFINDEX_SLOTS - 1)] as usize & (CONFIG_SLOTS - 1);
-    let config = &maps::CONFIGS.get(bank)?[slot];
-    (config.ifindex == ifindex).then_some((bank, slot as u32, config))
+    let slots = maps::SLOTS.get(0)?;
+    let configs = maps::CONFIGS.get(bank)?;
+    let [first, second] = slot_places(ifindex);
+    let mut slot = slots[first] as usize & (CONFIG_SLOTS - 1);
+    if configs[slot].ifindex != ifindex {
+        slot = slots[second] as usize & (CONFIG_SLOTS - 1);
+        if configs[slot].ifindex != ifindex {
+            return None;
+        }
+    }
+    Some((bank, slot as u32, &configs[slot]))
 }
 
 /// The configuration for frames with this VLAN id, if the profile tells VLANs apart.

@@ -27,6 +27,8 @@ pub struct HostFacts {
     pub own_v4: Vec<Ipv4Addr>,
     /// Its own IPv6 addresses, on any interface.
     pub own_v6: Vec<Ipv6Addr>,
+    /// Broadcast addresses of the networks it is on: they reach the host itself.
+    pub broadcast: Vec<Ipv4Addr>,
 }
 
 /// The largest verdict matrix that is accepted: 16 Mi entries, 32 MiB for each of the two banks.

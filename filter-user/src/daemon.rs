@@ -6,6 +6,7 @@ mod engine;
 mod events;
 mod links;
 mod lock;
+mod managed;
 
 use std::future::Future;
 use std::io;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::control::{self, Shared};
@@ -55,12 +56,11 @@ const AUDIT: Duration = Duration::from_secs(30);
 /// Runs until `shutdown`. Whatever happens, the filter stays as it is.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<()> {
     require_privileges()?;
-    std::fs::create_dir_all(&options.state_dir).with_context(|| {
-        format!(
-            "cannot make the state directory {}",
-            options.state_dir.display()
-        )
-    })?;
+    // first of all: a reload that comes while we start must not end us
+    let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    if let Err(error) = std::fs::create_dir_all(&options.state_dir) {
+        tracing::warn!(path = %options.state_dir.display(), %error, "no state directory");
+    }
     let _lock = lock::take(&options.run_dir)?;
     // before the first look, so that nothing that changes in between is missed
     let mut watch = Watch::start().context("cannot watch links and addresses")?;
@@ -70,6 +70,12 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         .context("cannot list links and addresses")?;
 
     let mut engine = Engine::start(&options, links)?;
+    // believe the kernel, not the pins: a link may be attached to a device that is not ours any more
+    let links = watch
+        .snapshot()
+        .await
+        .context("cannot list links and addresses")?;
+    engine.reconcile(links);
     let shared = Arc::new(Shared::new());
     let listener = control::bind(&options.run_dir)?;
     shared.set_status(engine.status());
@@ -89,7 +95,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 
     notify(&[NotifyState::Ready, NotifyState::Status("filter in force")]);
     tracing::info!(policy = %options.policy.display(), "ready");
-    let outcome = serve(&mut engine, &mut watch, &shared, shutdown).await;
+    let outcome = serve(&mut engine, &mut watch, &shared, hangup, shutdown).await;
     notify(&[NotifyState::Stopping]);
     // both end by themselves once told; there is nothing to do about a receiver that is gone already
     let _ = stop.send(true);
@@ -108,9 +114,9 @@ async fn serve(
     engine: &mut Engine,
     watch: &mut Watch,
     shared: &Arc<Shared>,
+    mut hangup: Signal,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let mut epoch = ticker(EVENT_EPOCH);
     let mut audit = ticker(AUDIT);
     let mut watchdog =

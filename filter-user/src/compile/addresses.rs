@@ -120,10 +120,12 @@ pub(super) fn destinations(
     );
     let multicast_v4 = Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4);
     let multicast_v6 = Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8);
-    lists.add(
-        [multicast_v4, Ipv4Net::from(Ipv4Addr::BROADCAST)],
-        [multicast_v6],
-    );
+    let mut broadcast = host.broadcast.clone();
+    broadcast.push(Ipv4Addr::BROADCAST);
+    broadcast.sort_unstable();
+    broadcast.dedup();
+    let not_unicast = broadcast.into_iter().map(Ipv4Net::from);
+    lists.add(not_unicast.chain([multicast_v4]), [multicast_v6]);
     for rule in rules(policy) {
         if let Destination::Prefixes(set) = &rule.to {
             lists.add_set(set);

@@ -1,15 +1,18 @@
 //! The policy in force and the interfaces it is on. All changes of the dataplane go through here, one after the other.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow, bail};
-use filter_common::limits::INTERFACE_SLOTS;
+use nix::fcntl::Flock;
+use nix::net::if_::if_indextoname;
 
 use super::Options;
 use super::links::Links;
+use super::managed::{Managed, Plan, assignments, is_named, is_named_exactly, plan};
 use crate::compile::{Compiled, RuleSlots, compile};
 use crate::dataplane::counters;
 use crate::dataplane::pod::{InterfaceLabelFields, to_bytes};
@@ -24,15 +27,6 @@ pub(super) struct Names {
     pub(super) rules: HashMap<u16, String>,
 }
 
-/// What is known of an interface that the policy names.
-#[derive(Clone, Debug)]
-struct Managed {
-    name: String,
-    assignment: Assignment,
-    mode: Option<Mode>,
-    error: Option<String>,
-}
-
 pub(super) struct Engine {
     options: Options,
     dataplane: Dataplane,
@@ -40,17 +34,23 @@ pub(super) struct Engine {
     slots: RuleSlots,
     links: Links,
     managed: BTreeMap<u32, Managed>,
+    /// What is in the tables, to tell whether they have to be written again.
+    pushed: Vec<Assignment>,
     names: Arc<RwLock<Names>>,
     started_at: SystemTime,
     loaded_at: SystemTime,
     last_error: Option<String>,
+    /// Keeps other daemons off the pins.
+    _lock: Flock<File>,
 }
 
 impl Engine {
-    /// Puts the policy in force and attaches it. On an error nothing that was in force has changed.
+    /// Puts the policy in force and attaches it. If it cannot, nothing that was in force is taken off, and nothing
+    /// that was not is put on.
     pub(super) fn start(options: &Options, links: Links) -> Result<Self> {
         let loaded = read_policy(&options.policy)?;
         let pins = Pins::prepare(&options.bpffs)?;
+        let lock = pins.lock()?;
         let known = counters::known_rules(&pins)?
             .into_iter()
             .map(|(slot, id, _)| (id, slot));
@@ -67,30 +67,48 @@ impl Engine {
             slots,
             links,
             managed: BTreeMap::new(),
+            pushed: Vec::new(),
             names: Arc::default(),
             started_at: now,
             loaded_at: now,
             last_error: None,
+            _lock: lock,
         };
         engine.refuse_foreign_programs()?;
-        engine.assign();
-        engine.push(&compiled)?;
+        let adopted = engine
+            .links
+            .names
+            .keys()
+            .any(|ifindex| engine.dataplane.is_attached(*ifindex));
+        let plan = engine.plan()?;
+        engine.enforce(&compiled, plan)?;
         engine.attach_all();
-        let failed: Vec<&str> = engine
-            .managed
-            .values()
-            .filter_map(|managed| managed.error.as_deref())
-            .collect();
-        if !failed.is_empty() {
-            bail!("{}", failed.join("; "));
-        }
-        if engine.managed.is_empty() {
+        engine.judge_start(adopted)?;
+        engine.dataplane.retire_others()?;
+        Ok(engine)
+    }
+
+    /// An interface that the policy names exactly and that cannot be filtered stops a first start: somebody looks on.
+    /// A later one goes on with the others, since the filter is in force already.
+    fn judge_start(&mut self, adopted: bool) -> Result<()> {
+        if self.managed.is_empty() {
             tracing::warn!(
                 "no interface of the policy exists yet; it is put in force when one appears"
             );
         }
-        engine.dataplane.retire_others()?;
-        Ok(engine)
+        let policy = &self.loaded.policy;
+        let failed: Vec<&str> = self
+            .managed
+            .values()
+            .filter(|managed| is_named_exactly(policy, &managed.name))
+            .filter_map(|managed| managed.error.as_deref())
+            .collect();
+        if failed.is_empty() || adopted {
+            return Ok(());
+        }
+        let failed = failed.join("; ");
+        self.dataplane.forget_links(|_| false)?;
+        bail!("{failed}");
     }
 
     /// The ring buffer of sampled drops.
@@ -137,14 +155,13 @@ impl Engine {
         let before = (
             std::mem::replace(&mut self.loaded, loaded),
             std::mem::replace(&mut self.slots, slots),
-            self.managed.clone(),
         );
-        self.assign();
-        if let Err(error) = self
+        let done = self
             .refuse_foreign_programs()
-            .and_then(|()| self.push(&compiled))
-        {
-            (self.loaded, self.slots, self.managed) = before;
+            .and_then(|()| self.plan())
+            .and_then(|plan| self.enforce(&compiled, plan));
+        if let Err(error) = done {
+            (self.loaded, self.slots) = before;
             return Err(error);
         }
         self.loaded_at = SystemTime::now();
@@ -153,134 +170,129 @@ impl Engine {
         Ok(self.dataplane.generation()?)
     }
 
-    /// Takes the program off interfaces that no profile names any more: the policy says that they are not filtered.
+    /// Takes the program off interfaces that are gone, or that no profile names any more.
     fn release_unmanaged(&mut self) -> Result<()> {
-        let managed = &self.managed;
-        for ifindex in self
-            .dataplane
-            .forget_links(|ifindex| managed.contains_key(&ifindex))?
-        {
-            tracing::info!(ifindex, "interface released");
+        let (managed, links) = (&self.managed, &self.links);
+        let keep = |ifindex: u32| {
+            // a dump may miss a link while others come and go: ask for it by itself before its filter goes
+            managed.contains_key(&ifindex)
+                || (!links.names.contains_key(&ifindex) && if_indextoname(ifindex).is_ok())
+        };
+        for ifindex in self.dataplane.forget_links(keep)? {
+            match self.links.names.get(&ifindex) {
+                Some(name) => tracing::warn!(
+                    interface = name,
+                    "no profile names it any more: not filtered"
+                ),
+                None => tracing::info!(ifindex, "interface is gone"),
+            }
         }
         Ok(())
     }
 
     /// Brings slots, tables and attachments in line with the links and addresses there are.
     pub(super) fn reconcile(&mut self, links: Links) {
-        let retry = self.managed.values().any(|managed| managed.error.is_some());
-        if links == self.links && !retry {
-            return;
-        }
+        let same_links =
+            links.names == self.links.names && links.not_ethernet == self.links.not_ethernet;
+        let same_addresses = links.facts == self.links.facts || !self.asks_for_destinations();
         self.links = links;
-        if let Err(error) = self.follow_links() {
-            let error = format!("{error:#}");
+        self.drop_dead_links();
+        let followed = if same_links && same_addresses {
+            let lost = self.managed.values().any(|managed| managed.error.is_some())
+                || self
+                    .managed
+                    .keys()
+                    .any(|ifindex| !self.dataplane.is_attached(*ifindex));
+            if lost {
+                self.attach_all();
+            }
+            Ok(())
+        } else {
+            self.follow_links(same_addresses)
+        };
+        if let Err(error) = followed {
+            let error = describe(&error);
             tracing::error!(error, "cannot follow a change of links or addresses");
             self.last_error = Some(error);
         }
     }
 
-    fn follow_links(&mut self) -> Result<()> {
-        let before: Vec<u32> = self.managed.keys().copied().collect();
-        self.assign();
-        let compiled = compile(&self.loaded.policy, &self.links.facts, &mut self.slots)?;
-        self.push(&compiled)?;
-        self.attach_all();
-        for gone in before
+    /// Forgets pins whose program is not on the interface: detached by somebody, or on a device of another namespace.
+    fn drop_dead_links(&mut self) {
+        let ours = match self.dataplane.ingress_program_id() {
+            Ok(id) => id,
+            Err(error) => {
+                tracing::error!(%error, "cannot tell whether the program is attached");
+                return;
+            }
+        };
+        let dead: Vec<u32> = self
+            .managed
             .iter()
-            .filter(|ifindex| !self.managed.contains_key(ifindex))
-        {
-            tracing::info!(ifindex = gone, "interface is gone");
+            .filter(|(ifindex, managed)| {
+                managed.error.is_none() && self.links.programs.get(ifindex) != Some(&ours)
+            })
+            .map(|(ifindex, _)| *ifindex)
+            .filter(|ifindex| {
+                self.links.names.contains_key(ifindex) && self.dataplane.is_attached(*ifindex)
+            })
+            .collect();
+        if dead.is_empty() {
+            return;
         }
+        tracing::error!(interfaces = ?dead, "the program was not on the interface any more; attaching it again");
+        if let Err(error) = self
+            .dataplane
+            .forget_links(|ifindex| !dead.contains(&ifindex))
+        {
+            tracing::error!(%error, "cannot remove a dead link");
+        }
+    }
+
+    fn asks_for_destinations(&self) -> bool {
+        let profiles = &self.loaded.policy.profiles;
+        let mut rules = profiles
+            .iter()
+            .flat_map(|profile| profile.deny.iter().chain(&profile.allow));
+        rules.any(|rule| rule.to != policy::Destination::Any)
+    }
+
+    fn follow_links(&mut self, same_addresses: bool) -> Result<()> {
+        let plan = self.plan()?;
+        if !same_addresses || assignments(&plan.managed) != self.pushed {
+            let compiled = compile(&self.loaded.policy, &self.links.facts, &mut self.slots)?;
+            self.enforce(&compiled, plan)?;
+        } else {
+            self.managed = plan.managed;
+        }
+        self.attach_all();
         self.release_unmanaged()
     }
 
-    /// Decides which profile judges which interface, and in which slot it is counted.
-    fn assign(&mut self) {
-        let in_use = self.dataplane.slots_in_use().unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot read the slots in use; counters of interfaces start anew");
-            Vec::new()
-        });
-        let mut slot_of: HashMap<u32, u16> = in_use.into_iter().collect();
-        slot_of.extend(
-            self.managed
-                .iter()
-                .map(|(ifindex, managed)| (*ifindex, managed.assignment.slot)),
-        );
-        let mut managed = BTreeMap::new();
-        let mut fresh = Vec::new();
-        for (ifindex, name) in &self.links.names {
-            let profiles = self.loaded.policy.profile_for(name);
-            if profiles.is_empty() || (name == "lo" && !names_loopback(&self.loaded.policy)) {
-                continue;
-            }
-            let mut assignment = Assignment {
-                ifindex: *ifindex,
-                slot: 0,
-                profile: None,
-                vlans: Vec::new(),
-            };
-            for (number, profile) in profiles {
-                if profile.vlans.is_empty() {
-                    assignment.profile = Some(number);
-                }
-                for vlan in &profile.vlans {
-                    // the first profile that claims an id keeps it
-                    if assignment.vlans.iter().all(|(known, _)| known != vlan) {
-                        assignment.vlans.push((*vlan, number));
-                    }
-                }
-            }
-            match slot_of.get(ifindex) {
-                Some(slot) => assignment.slot = *slot,
-                None => fresh.push(*ifindex),
-            }
-            let known = self.managed.get(ifindex);
-            managed.insert(
-                *ifindex,
-                Managed {
-                    name: name.clone(),
-                    assignment,
-                    mode: known.and_then(|known| known.mode),
-                    error: None,
-                },
-            );
+    fn plan(&self) -> Result<Plan> {
+        let slots: HashMap<u32, u16> = counters::interface_slots(self.dataplane.pins())?
+            .into_iter()
+            .collect();
+        Ok(plan(
+            &self.loaded.policy,
+            &self.links,
+            &slots,
+            &self.managed,
+        ))
+    }
+
+    /// Puts tables and plan in force; on an error everything is as it was.
+    fn enforce(&mut self, compiled: &Compiled, plan: Plan) -> Result<()> {
+        for slot in &plan.fresh {
+            counters::zero_interface(self.dataplane.pins(), *slot)?;
         }
-        let mut taken = vec![false; INTERFACE_SLOTS];
-        taken[0] = true;
-        for managed in managed.values() {
-            taken[managed.assignment.slot as usize] = true;
+        self.push(compiled, assignments(&plan.managed))?;
+        for slot in plan.free {
+            self.label(slot, &free_label());
         }
-        for ifindex in fresh {
-            let Some(entry) = managed.get_mut(&ifindex) else {
-                continue;
-            };
-            match taken.iter().position(|taken| !taken) {
-                Some(slot) => {
-                    taken[slot] = true;
-                    entry.assignment.slot = slot as u16;
-                    if let Err(error) = counters::zero_interface(self.dataplane.pins(), slot as u16)
-                    {
-                        tracing::error!(%error, "cannot reset an interface's counters");
-                    }
-                }
-                None => {
-                    let name = entry.name.clone();
-                    tracing::error!(
-                        interface = name,
-                        "more than {} interfaces: not filtered",
-                        INTERFACE_SLOTS - 1
-                    );
-                    managed.remove(&ifindex);
-                }
-            }
-        }
-        for slot in (1..INTERFACE_SLOTS).filter(|slot| !taken[*slot]) {
-            if slot_of.values().any(|used| *used as usize == slot) {
-                self.label(slot as u16, &free_label());
-            }
-        }
-        self.managed = managed;
+        self.managed = plan.managed;
         self.rename();
+        Ok(())
     }
 
     fn rename(&self) {
@@ -306,9 +318,12 @@ impl Engine {
     /// A foreign program on any interface stops us before anything is changed.
     fn refuse_foreign_programs(&self) -> Result<()> {
         for (ifindex, name) in &self.links.names {
-            let named = !self.loaded.policy.profile_for(name).is_empty()
-                && (name != "lo" || names_loopback(&self.loaded.policy));
-            if !named || self.dataplane.is_attached(*ifindex) {
+            // a dead pin does not vouch for what is on the interface
+            let program = self.links.programs.get(ifindex);
+            if program.is_none()
+                || !is_named(&self.loaded.policy, name)
+                || self.dataplane.is_attached(*ifindex)
+            {
                 continue;
             }
             if let Some(program) = crate::doctor::xdp_program(name) {
@@ -323,7 +338,7 @@ impl Engine {
     }
 
     /// Puts a compiled policy in force, on a larger set of tables if it needs one.
-    fn push(&mut self, compiled: &Compiled) -> Result<()> {
+    fn push(&mut self, compiled: &Compiled, assignments: Vec<Assignment>) -> Result<()> {
         let profile_of: HashMap<&str, &str> = self
             .loaded
             .policy
@@ -346,11 +361,6 @@ impl Engine {
                 .iter()
                 .map(|(id, slot)| (slot, id, profile_of.get(id).copied().unwrap_or_default())),
         )?;
-        let assignments: Vec<Assignment> = self
-            .managed
-            .values()
-            .map(|managed| managed.assignment.clone())
-            .collect();
         match self.dataplane.push(compiled, &assignments) {
             Ok(generation) => {
                 tracing::info!(
@@ -363,48 +373,49 @@ impl Engine {
                 // a larger set beside the old one; links are switched over one by one in `attach_all`
                 let mut larger = Dataplane::load(&pins, needed, self.options.flows)?;
                 larger.push(compiled, &assignments)?;
+                larger.inherit_wildcard(&self.dataplane)?;
                 tracing::info!(?needed, "policy in force on larger tables");
                 self.dataplane = larger;
             }
             Err(error) => return Err(error.into()),
         }
-        self.rename();
+        self.pushed = assignments;
         Ok(())
     }
 
     /// Attaches or replaces the program on every managed interface; failures are remembered by interface.
     fn attach_all(&mut self) {
-        let fresh = self
-            .managed
-            .keys()
-            .any(|ifindex| !self.dataplane.is_attached(*ifindex));
         let mut all = std::mem::take(&mut self.managed);
+        let attached = |ifindex: &u32| self.dataplane.is_attached(*ifindex);
+        let first = !all.keys().any(attached);
+        let fresh = !all.keys().all(attached) || self.dataplane.has_new_flow_table();
         for (ifindex, managed) in &mut all {
+            if self.links.not_ethernet.contains(ifindex) || managed.assignment.slot == 0 {
+                continue;
+            }
+            managed.error = None;
             if let Err(error) = self.dataplane.attach_egress(*ifindex, &managed.name) {
                 managed.error = Some(describe(&anyhow!(error)));
             }
         }
         if fresh {
             // the egress program notes everything from here on; what was there before is asked from the kernel
-            self.note_existing();
+            self.note_existing(first);
         }
-        for (ifindex, managed) in all
-            .iter_mut()
-            .filter(|(_, managed)| managed.error.is_none())
-        {
-            self.attach_one(*ifindex, managed);
+        for (ifindex, managed) in &mut all {
+            if managed.error.is_none() {
+                self.attach_one(*ifindex, managed);
+            }
         }
         self.managed = all;
+        let whole = self.managed.values().all(|managed| managed.error.is_none());
+        if whole && let Err(error) = self.dataplane.retire_others() {
+            tracing::warn!(%error, "cannot remove tables that nothing uses any more");
+        }
     }
 
     fn attach_one(&mut self, ifindex: u32, managed: &mut Managed) {
-        let profile = managed.assignment.profile.or(managed
-            .assignment
-            .vlans
-            .first()
-            .map(|vlan| vlan.1));
-        let Some(profile) = profile.and_then(|number| self.loaded.policy.profiles.get(number))
-        else {
+        let Some(profile) = managed.profile(&self.loaded.policy) else {
             return;
         };
         match self
@@ -450,9 +461,11 @@ impl Engine {
         }
     }
 
-    fn note_existing(&mut self) {
+    fn note_existing(&mut self, first: bool) {
         let noted = conntrack::established().and_then(|flows| {
-            let count = self.dataplane.note_existing(&flows)?;
+            let count = self
+                .dataplane
+                .note_existing(&flows, &self.links.facts, first)?;
             self.dataplane.flows_are_complete(count)?;
             Ok(count)
         });
@@ -479,29 +492,22 @@ impl Engine {
         let interfaces = self
             .managed
             .iter()
-            .map(|(ifindex, managed)| {
-                let judged = managed.assignment.profile.or(managed
+            .map(|(ifindex, managed)| InterfaceStatus {
+                name: managed.name.clone(),
+                ifindex: *ifindex,
+                profile: managed.assignment.profile.map(profile).unwrap_or_default(),
+                vlans: managed
                     .assignment
                     .vlans
-                    .first()
-                    .map(|vlan| vlan.1));
-                InterfaceStatus {
-                    name: managed.name.clone(),
-                    ifindex: *ifindex,
-                    profile: managed.assignment.profile.map(profile).unwrap_or_default(),
-                    vlans: managed
-                        .assignment
-                        .vlans
-                        .iter()
-                        .map(|(vlan, number)| (*vlan, profile(*number)))
-                        .collect(),
-                    enforce: judged
-                        .and_then(|number| policy.profiles.get(number))
-                        .is_some_and(|profile| profile.enforce),
-                    mode: managed.mode,
-                    attached: managed.error.is_none() && self.dataplane.is_attached(*ifindex),
-                    error: managed.error.clone(),
-                }
+                    .iter()
+                    .map(|(vlan, number)| (*vlan, profile(*number)))
+                    .collect(),
+                enforce: managed
+                    .profile(policy)
+                    .is_some_and(|profile| profile.enforce),
+                mode: managed.mode,
+                attached: managed.error.is_none() && self.dataplane.is_attached(*ifindex),
+                error: managed.error.clone(),
             })
             .collect();
         Status {
@@ -539,14 +545,6 @@ fn read_policy(path: &Path) -> Result<Loaded> {
         tracing::warn!("{warning}");
     }
     Ok(loaded)
-}
-
-/// Loopback is filtered only when a profile names it: no glob means it.
-fn names_loopback(policy: &Policy) -> bool {
-    policy
-        .profiles
-        .iter()
-        .any(|profile| profile.interfaces.iter().any(|pattern| pattern == "lo"))
 }
 
 fn free_label() -> InterfaceLabelFields {

@@ -1,6 +1,6 @@
 //! Links and addresses of this network namespace, over netlink: /sys may belong to another namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use futures::channel::mpsc::UnboundedReceiver;
 use netlink_packet_core::NetlinkMessage;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::LinkAttribute;
+use netlink_packet_route::link::{LinkAttribute, LinkLayerType, LinkXdp};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 
 use crate::compile::HostFacts;
@@ -19,6 +19,10 @@ use crate::compile::HostFacts;
 pub(super) struct Links {
     /// Interface index -> name.
     pub(super) names: BTreeMap<u32, String>,
+    /// Interfaces whose frames do not begin with an Ethernet header.
+    pub(super) not_ethernet: BTreeSet<u32>,
+    /// Interface index -> id of the XDP program on it.
+    pub(super) programs: BTreeMap<u32, u32>,
     /// Own addresses.
     pub(super) facts: HostFacts,
 }
@@ -53,15 +57,27 @@ impl Watch {
         let mut links = Links::default();
         let mut list = self.handle.link().get().execute();
         while let Some(link) = list.try_next().await? {
-            let name = link
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    LinkAttribute::IfName(name) => Some(name.clone()),
-                    _ => None,
-                });
-            if let Some(name) = name {
-                links.names.insert(link.header.index, name);
+            let index = link.header.index;
+            let kind = link.header.link_layer_type;
+            if !matches!(kind, LinkLayerType::Ether | LinkLayerType::Loopback) {
+                links.not_ethernet.insert(index);
+            }
+            for attribute in link.attributes {
+                match attribute {
+                    LinkAttribute::IfName(name) => {
+                        links.names.insert(index, name);
+                    }
+                    LinkAttribute::Xdp(attributes) => {
+                        let id = attributes.iter().find_map(|attribute| match attribute {
+                            LinkXdp::ProgId(id) => Some(*id),
+                            _ => None,
+                        });
+                        if let Some(id) = id.filter(|id| *id != 0) {
+                            links.programs.insert(index, id);
+                        }
+                    }
+                    _ => {}
+                }
             }
         }
         let mut list = self.handle.address().get().execute();
@@ -72,6 +88,7 @@ impl Watch {
                 match attribute {
                     AddressAttribute::Local(ip) => local = Some(*ip),
                     AddressAttribute::Address(ip) => address = Some(*ip),
+                    AddressAttribute::Broadcast(ip) => links.facts.broadcast.push(*ip),
                     _ => {}
                 }
             }
@@ -85,6 +102,8 @@ impl Watch {
         links.facts.own_v4.dedup();
         links.facts.own_v6.sort_unstable();
         links.facts.own_v6.dedup();
+        links.facts.broadcast.sort_unstable();
+        links.facts.broadcast.dedup();
         Ok(links)
     }
 }

@@ -23,8 +23,13 @@ pub(super) fn take(run_dir: &Path) -> Result<Flock<File>> {
         .with_context(|| format!("cannot open the lock {}", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
-            lock.set_len(0)?;
-            write!(lock, "{}", std::process::id())?;
+            // for the message of a second daemon only: a full disk must not keep the filter from starting
+            let named = lock
+                .set_len(0)
+                .and_then(|()| write!(lock, "{}", std::process::id()));
+            if let Err(error) = named {
+                tracing::debug!(%error, "the lock does not name us");
+            }
             Ok(lock)
         }
         Err((mut file, _)) => {

@@ -4,7 +4,7 @@ use std::io;
 
 use filter_common::layout::{Config, flag};
 use filter_common::limits::{
-    CONFIG_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS, RULE_SLOTS, VLAN_IDS, VLAN_TABLES,
+    CONFIG_SLOTS, INTERFACE_SLOTS, RULE_SLOTS, VLAN_IDS, VLAN_TABLES, slot_places,
 };
 use filter_common::prefix::{ROOT4_LEN, ROOT6_LEN};
 use filter_common::service::SERVICES;
@@ -180,13 +180,33 @@ impl Dataplane {
         Ok(next)
     }
 
-    /// Slots are the same in both banks: an interface keeps its slot, a new one has no configuration before the flip.
-    fn write_slots(&mut self, assignments: &[Assignment]) -> io::Result<()> {
+    /// Slots are the same in both banks: an interface keeps its slot and its place, a new one has no configuration
+    /// before the flip.
+    fn write_slots(&mut self, assignments: &[Assignment]) -> Result<(), PushError> {
         for assignment in assignments {
-            self.memory.slots.write(
-                assignment.ifindex as usize % IFINDEX_SLOTS,
-                &[assignment.slot],
-            )?;
+            let mut free = None;
+            let mut found = false;
+            for place in slot_places(assignment.ifindex) {
+                let slot = self.memory.slots.read(place)?;
+                found |= slot == assignment.slot;
+                let taken = slot != 0
+                    && assignments.iter().any(|other| {
+                        other.slot == slot && slot_places(other.ifindex).contains(&place)
+                    });
+                if !taken && free.is_none() {
+                    free = Some(place);
+                }
+            }
+            match free {
+                _ if found => {}
+                Some(place) => self.memory.slots.write(place, &[assignment.slot])?,
+                None => {
+                    return Err(PushError::Limit(format!(
+                        "interface index {} collides with those of two other interfaces",
+                        assignment.ifindex
+                    )));
+                }
+            }
         }
         Ok(())
     }
@@ -250,25 +270,18 @@ impl Dataplane {
         }
     }
 
-    /// Slots that are in use in the bank in force: (ifindex, slot).
-    pub fn slots_in_use(&self) -> io::Result<Vec<(u32, u16)>> {
-        let bank = (self.generation()? & 1) as usize;
-        let mut found = Vec::new();
-        for slot in 1..INTERFACE_SLOTS {
-            let config = self.memory.configs.read(bank * CONFIG_SLOTS + slot)?;
-            if config.ifindex != 0 {
-                found.push((config.ifindex, slot as u16));
-            }
-        }
-        Ok(found)
-    }
-
     /// Lets sampled drops flow for another span; call it every 100 ms.
     pub fn renew_event_budget(&mut self) -> io::Result<()> {
         let epoch = self.memory.control.read(EVENT_EPOCH)?;
         self.memory
             .control
             .publish(EVENT_EPOCH, epoch.wrapping_add(1))
+    }
+
+    /// Goes on with the other's start-up window: for tables that take the place of smaller ones.
+    pub fn inherit_wildcard(&mut self, other: &Self) -> io::Result<()> {
+        let until = other.memory.control.read(WILDCARD_UNTIL)?;
+        self.set_wildcard_until(until)
     }
 
     /// Until when (`CLOCK_MONOTONIC` ns) flows without a remote count.

@@ -149,6 +149,20 @@ pub fn interface_label(pins: &Pins, slot: u16) -> Result<InterfaceLabelFields, L
         .0)
 }
 
+/// Which interface has which slot: (ifindex, slot).
+pub fn interface_slots(pins: &Pins) -> Result<Vec<(u32, u16)>, LoadError> {
+    let path = pins.label_map("INTERFACE_LABELS");
+    let labels = interface_labels(pins)?;
+    let mut slots = Vec::new();
+    for slot in 1..INTERFACE_SLOTS as u32 {
+        let label = labels.get(&slot, 0).map_err(pin(&path))?.0;
+        if label.ifindex != 0 {
+            slots.push((label.ifindex, slot as u16));
+        }
+    }
+    Ok(slots)
+}
+
 /// Names rule slots.
 pub fn label_rules<'a>(
     pins: &Pins,

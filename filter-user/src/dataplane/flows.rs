@@ -13,6 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::conntrack::{ExistingFlow, Kind};
 use super::load::{Dataplane, LoadError, open};
 use super::pod;
+use crate::compile::HostFacts;
 
 /// How long a UDP client that waited when the filter started may get its answer (conntrack's timeout of an unanswered
 /// UDP flow).
@@ -32,6 +33,11 @@ fn address(address: IpAddr) -> Address {
 }
 
 impl Dataplane {
+    /// Whether the flow table was made by this load and what was there before is not noted yet.
+    pub fn has_new_flow_table(&self) -> bool {
+        self.new_flow_table
+    }
+
     /// Says that the new table holds every flow there is, `noted` of them: until half of it has been used up, a TCP
     /// packet that misses it is not looked up among the host's sockets. An adopted table may have lost flows already.
     pub fn flows_are_complete(&mut self, noted: usize) -> Result<(), LoadError> {
@@ -50,8 +56,14 @@ impl Dataplane {
             .map_err(pin)
     }
 
-    /// Notes flows that were there before. UDP clients without a known peer are let wait for 30 seconds.
-    pub fn note_existing(&mut self, flows: &[ExistingFlow]) -> Result<usize, LoadError> {
+    /// Notes flows that were there before. With `waiting`, UDP clients without a known peer are let wait for 30
+    /// seconds: only when the filter is switched on, since anybody may answer them.
+    pub fn note_existing(
+        &mut self,
+        flows: &[ExistingFlow],
+        host: &HostFacts,
+        waiting: bool,
+    ) -> Result<usize, LoadError> {
         let now = monotonic()?;
         let path = self.pins.state_map("FLOWS");
         let pin = |error: aya::maps::MapError| LoadError::Pin {
@@ -60,45 +72,76 @@ impl Dataplane {
         };
         let mut table: HashMap<_, pod::FlowKey, pod::FlowState> =
             HashMap::try_from(Map::LruHashMap(open(&path)?)).map_err(pin)?;
-        let mut waiting = false;
-        let mut noted = 0;
-        for existing in flows {
-            let mut key = FlowKey {
-                local: address(existing.local),
-                remote: existing.remote.map_or(Address { hi: 0, lo: 0 }, address),
-                local_port: existing.local_port,
-                remote_port: existing.remote_port,
-                protocol: existing.protocol,
-                zero: [0; 3],
-            };
-            let value = match (existing.kind, existing.protocol) {
-                (Kind::Established, _) => state::ESTABLISHED,
-                (Kind::Udp, _) => state::UDP_SENT,
-                (Kind::IcmpEcho, _) => state::ICMP,
-                (Kind::Other, protocol::UDP) => state::UDP_SENT,
-                (Kind::Other, _) => state::OTHER,
-            };
+        let mut clients = false;
+        let (mut noted, mut failed) = (0, None);
+        // a full table pushes out what came first: what we opened ourselves comes last
+        let incoming = flows.iter().filter(|flow| !flow.outgoing);
+        for existing in incoming.chain(flows.iter().filter(|flow| flow.outgoing)) {
             if existing.remote.is_none() {
-                key = flow::wildcard(&key);
-                waiting = true;
+                if !waiting {
+                    continue;
+                }
+                clients = true;
             }
             let value = pod::FlowState(FlowState {
                 seen: now,
-                state: value,
+                state: state_of(existing),
                 zero: 0,
             });
-            // a flow that the egress program has noted since knows more
-            match table.insert(pod::FlowKey(key), value, NO_EXIST) {
-                Ok(()) => noted += 1,
-                Err(error) if exists(&error) => {}
-                Err(error) => return Err(pin(error)),
+            for key in keys(existing, host) {
+                // a flow that the egress program has noted since knows more
+                match table.insert(pod::FlowKey(key), value, NO_EXIST) {
+                    Ok(()) => noted += 1,
+                    Err(error) if exists(&error) => {}
+                    Err(error) => failed = Some(error),
+                }
             }
         }
-        if waiting {
+        if clients {
             self.set_wildcard_until(now + WAITING.as_nanos() as u64)?;
         }
-        Ok(noted)
+        match failed {
+            Some(error) => Err(pin(error)),
+            None => Ok(noted),
+        }
     }
+}
+
+fn state_of(existing: &ExistingFlow) -> u32 {
+    match (existing.kind, existing.protocol) {
+        (Kind::Established, _) => state::ESTABLISHED,
+        (Kind::Udp, _) | (Kind::Other, protocol::UDP) => state::UDP_SENT,
+        (Kind::IcmpEcho, _) => state::ICMP,
+        (Kind::Other, _) => state::OTHER,
+    }
+}
+
+/// The keys of a flow: one, or one for each own address if its socket is bound to all of them.
+fn keys(existing: &ExistingFlow, host: &HostFacts) -> Vec<FlowKey> {
+    let key = |local: IpAddr| FlowKey {
+        local: address(local),
+        remote: existing.remote.map_or(Address { hi: 0, lo: 0 }, address),
+        local_port: existing.local_port,
+        remote_port: existing.remote_port,
+        protocol: existing.protocol,
+        zero: [0; 3],
+    };
+    if existing.remote.is_some() {
+        return vec![key(existing.local)];
+    }
+    let locals: Vec<IpAddr> = match existing.local {
+        IpAddr::V4(local) if local.is_unspecified() => {
+            host.own_v4.iter().copied().map(IpAddr::V4).collect()
+        }
+        IpAddr::V6(local) if local.is_unspecified() => {
+            host.own_v6.iter().copied().map(IpAddr::V6).collect()
+        }
+        local => vec![local],
+    };
+    locals
+        .into_iter()
+        .map(|local| flow::wildcard(&key(local)))
+        .collect()
 }
 
 /// `BPF_NOEXIST`

@@ -182,6 +182,15 @@ impl Dataplane {
         ingress(&mut self.bpf)
     }
 
+    /// The kernel's id of the ingress program.
+    pub fn ingress_program_id(&mut self) -> Result<u32, LoadError> {
+        let info = self
+            .ingress()?
+            .info()
+            .map_err(|error| LoadError::Program(Box::new(error)))?;
+        Ok(info.id())
+    }
+
     /// The program for what goes out.
     pub fn egress(&mut self) -> Result<&mut SchedClassifier, LoadError> {
         egress(&mut self.bpf)

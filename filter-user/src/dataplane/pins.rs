@@ -4,8 +4,9 @@
 //! upgrade that changes one map goes on with all the others. `policy-<hash>-<n>/NAME`: look-up tables, created and
 //! retired together; a larger policy gets a new set. `links/xdp-<ifindex>`, `links/tcx-<ifindex>`: attachments.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +15,7 @@ use filter_common::layout::{
     POLICY_LAYOUT, RateLimits, hash_mix,
 };
 use filter_common::limits::EVENT_BYTES;
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
@@ -64,7 +66,40 @@ impl Pins {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("cannot make {}", directory.display()))?;
         }
+        pins.claim()?;
         Ok(pins)
+    }
+
+    /// Interface indexes mean something in one network namespace only, so the pins belong to one.
+    fn claim(&self) -> Result<()> {
+        let ours = format!("netns-{}", network_namespace()?);
+        for path in read_directory(&self.root)? {
+            let name = path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            if name.starts_with("netns-") && name != ours {
+                bail!(
+                    "the pins under {} belong to another network namespace ({name}, this is {ours}); give this one \
+                     another --bpffs, or take that filter off with `edgefilter detach`",
+                    self.root.display()
+                );
+            }
+        }
+        let mark = self.root.join(ours);
+        fs::create_dir_all(&mark).with_context(|| format!("cannot make {}", mark.display()))
+    }
+
+    /// One daemon at a time works on the pins, whatever its run directory. Released when the value is dropped.
+    pub fn lock(&self) -> Result<Flock<File>> {
+        let root = File::open(&self.root)
+            .with_context(|| format!("cannot open {}", self.root.display()))?;
+        Flock::lock(root, FlockArg::LockExclusiveNonblock).map_err(|_| {
+            anyhow::anyhow!(
+                "another edgefilter daemon works on the pins under {}",
+                self.root.display()
+            )
+        })
     }
 
     /// Whether anything is pinned.
@@ -181,6 +216,14 @@ fn mount_if_needed(bpffs: &Path) -> Result<()> {
     if is_bpffs()? {
         return Ok(());
     }
+    if mount_namespace_is_private() {
+        bail!(
+            "no bpffs is mounted at {0}, and one mounted here would vanish with this process and take the filter with \
+             it, because this mount namespace is private (`ip netns exec` makes one); run `mount -t bpf bpf {0}` on \
+             the host first, or enter a network namespace with `nsenter --net=...`",
+            bpffs.display()
+        );
+    }
     tracing::info!(path = %bpffs.display(), "mounting a bpffs");
     mount(
         Some("bpf"),
@@ -202,6 +245,19 @@ fn mount_if_needed(bpffs: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Whether what we mount ends with us. Not known without the right to look at process 1: then the mount is tried.
+fn mount_namespace_is_private() -> bool {
+    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
+    matches!((of("self"), of("1")), (Ok(ours), Ok(first)) if ours != first)
+}
+
+/// The inode number of this thread's network namespace, which is its identity as long as anything uses it.
+fn network_namespace() -> Result<u64> {
+    let path = "/proc/thread-self/ns/net";
+    let found = fs::metadata(path).with_context(|| format!("cannot look at {path}"))?;
+    Ok(found.ino())
 }
 
 /// Takes the filter off: links first, so that nothing runs on half a set of maps. Returns what was detached.

@@ -51,6 +51,7 @@ impl Filter {
         let host = HostFacts {
             own_v4: vec![HOST4],
             own_v6: vec![HOST6],
+            broadcast: Vec::new(),
         };
         let compiled = compile::compile(&loaded.policy, &host, &mut RuleSlots::default())
             .with_context(|| format!("the policy {name} cannot be compiled"))?;
@@ -68,10 +69,11 @@ impl Filter {
         let started = Instant::now();
         dataplane.push(&compiled, &[assignment])?;
         let pushed_in = started.elapsed();
-        let noted = dataplane.note_existing(&[
+        let flows = [
             flow(HOST4.into(), PEER4.into()),
             flow(HOST6.into(), PEER6.into()),
-        ])?;
+        ];
+        let noted = dataplane.note_existing(&flows, &host, false)?;
         // as the daemon does when it starts
         dataplane.flows_are_complete(noted)?;
         Ok(Self {

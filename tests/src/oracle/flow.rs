@@ -2,7 +2,7 @@
 //! Must never judge a packet, and never ask a clock: the time comes with the call.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::parse::{TCP, UDP};
 use super::policy::Rate;
@@ -33,7 +33,10 @@ pub struct Key {
 enum State {
     SynSent,
     Established,
-    Reset,
+    /// By whom matters: what comes from outside may be forged, and must not end a flow while we may go on.
+    Reset {
+        by_us: bool,
+    },
     /// UDP and everything else without a handshake.
     Plain {
         replied: bool,
@@ -52,9 +55,11 @@ impl Flow {
     fn timeout(&self, protocol: u8) -> u64 {
         let seconds = match self.state {
             State::SynSent => 120,
-            State::Established if self.fin_out || self.fin_in => 120,
+            // The other side's FIN alone shortens nothing: see `Reset`.
+            State::Established if self.fin_out => 120,
             State::Established => 432_000,
-            State::Reset => 10,
+            State::Reset { by_us: true } => 10,
+            State::Reset { by_us: false } => 120,
             State::Plain { replied } => match (protocol, replied) {
                 (UDP, false) | (super::parse::ICMP | super::parse::ICMPV6, _) => 30,
                 (UDP, true) => 120,
@@ -74,7 +79,7 @@ impl Flow {
 pub struct Flows(HashMap<Key, Flow>);
 
 impl Flows {
-    /// Whether the flow is known and not expired.
+    /// Whether the flow is known and not expired. `::` is nobody's address: it has no flows.
     #[must_use]
     pub fn known(&self, key: &Key, now: u64) -> bool {
         self.0
@@ -84,6 +89,9 @@ impl Flows {
 
     /// Notes an outgoing packet; `flags` are TCP's (0 for others).
     pub fn outgoing(&mut self, key: Key, flags: u8, now: u64) {
+        if key.remote == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+            return;
+        }
         let live = self.known(&key, now);
         if key.protocol != TCP {
             let replied = live
@@ -111,19 +119,24 @@ impl Flows {
         };
         match self.0.get_mut(&key) {
             Some(flow) if live => {
+                let reset = matches!(flow.state, State::Reset { .. });
+                let closing = flow.fin_out || flow.fin_in || reset;
+                if flags & RST != 0 && flow.state == (State::Reset { by_us: true }) {
+                    // Said before: it lasts no longer for it.
+                    return;
+                }
                 flow.seen = now;
-                let closing = flow.fin_out || flow.fin_in || flow.state == State::Reset;
-                if flags & RST != 0 {
-                    flow.state = State::Reset;
-                } else if opens && closing {
+                if opens && (closing || flow.state == State::SynSent) {
                     *flow = fresh(State::SynSent);
-                } else if flow.state == State::Reset {
+                } else if opens {
+                    // A SYN in a connection that is open: nothing.
+                } else if flags & RST != 0 {
+                    flow.state = State::Reset { by_us: true };
+                } else if reset {
                     *flow = fresh(State::Established);
                 } else {
                     flow.fin_out |= flags & FIN != 0;
-                    if !opens {
-                        flow.state = State::Established;
-                    }
+                    flow.state = State::Established;
                 }
             }
             _ if opens => {
@@ -151,14 +164,16 @@ impl Flows {
                 seen: now,
                 ..*flow
             };
-        } else if flow.state != State::Reset {
+        } else if !matches!(flow.state, State::Reset { .. }) {
             flow.seen = now;
-            flow.fin_in |= flags & FIN != 0;
-            flow.state = if flags & RST != 0 {
-                State::Reset
-            } else {
-                State::Established
-            };
+            let over = flow.fin_out && flow.fin_in;
+            if flags & RST != 0 && !over {
+                flow.state = State::Reset { by_us: false };
+            } else if flow.state != State::SynSent || flags & ACK != 0 {
+                // What acknowledges nothing answers no SYN (RFC 9293, 3.10.7.3).
+                flow.fin_in |= flags & FIN != 0;
+                flow.state = State::Established;
+            }
         }
         true
     }

@@ -20,7 +20,8 @@ pub struct Malformed;
 /// The link layer: which VLAN selects the profile, and what the frame carries.
 #[derive(Debug)]
 pub struct Link<'a> {
-    /// Id in the outer tag; `None` without a (whole) tag and for id 0, the priority tag.
+    /// The first id that is not 0 in the (whole) tags, outer before inner: an outer priority tag leaves the choice to
+    /// the tag inside it, as Linux hands such a frame to the inner VLAN. `None` without one.
     pub vlan: Option<u16>,
     /// The final ethertype and what follows it.
     pub content: Result<(u16, &'a [u8]), Malformed>,
@@ -134,7 +135,7 @@ pub fn link(frame: &[u8]) -> Link<'_> {
                 content: Err(Malformed),
             };
         }
-        if tags == 1 && control & 0xfff != 0 {
+        if vlan.is_none() && control & 0xfff != 0 {
             vlan = Some(control & 0xfff);
         }
         ethertype = next;
@@ -186,9 +187,16 @@ pub fn ipv4(bytes: &[u8]) -> Result<Ip<'_>, Malformed> {
 /// Reads an IPv6 header and its extension headers.
 ///
 /// # Errors
-/// `Malformed` where lengths contradict each other, or the chain is one the filter refuses.
+/// `Malformed` where lengths contradict each other, the chain is one the filter refuses, or the source or destination is
+/// an IPv4-mapped address (`::ffff:0:0/96`): RFC 4942, 2.2 wants those off the wire, and Linux drops such sources.
 pub fn ipv6(bytes: &[u8]) -> Result<Ip<'_>, Malformed> {
     let header = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| Malformed)?;
+    let mapped = [header.source_addr(), header.destination_addr()]
+        .iter()
+        .any(|address| address.to_ipv4_mapped().is_some());
+    if mapped {
+        return Err(Malformed);
+    }
     let payload_len = usize::from(header.payload_length());
     let mut rest = bytes.get(40..40 + payload_len).ok_or(Malformed)?;
     let mut next = header.next_header().0;

@@ -152,6 +152,7 @@ impl Filter {
         let facts = HostFacts {
             own_v4: world.own_v4.clone(),
             own_v6: world.own_v6.clone(),
+            broadcast: Vec::new(),
         };
         let compiled = compile(&loaded.policy, &facts, &mut self.slots)?;
         Ok((loaded.policy, compiled))

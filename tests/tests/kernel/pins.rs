@@ -52,6 +52,7 @@ impl Ground {
             &HostFacts {
                 own_v4: world.own_v4,
                 own_v6: world.own_v6,
+                broadcast: Vec::new(),
             },
             slots,
         )?;
@@ -159,7 +160,6 @@ fn flows_and_the_policy_in_force_survive_a_reload() -> Result<()> {
     let pins = filter.pins().clone();
     let mut again = Dataplane::load(&pins, NOTHING, FLOWS)?;
     ensure!(again.generation()? == generation, "another generation");
-    ensure!(again.slots_in_use()? == [(1, 1)], "the interface's slot");
     run(&mut again, 443)?;
     filter.forgive()?;
     ensure!(filter.rule_packets("https")? == 1, "the rule counts on");
