@@ -138,7 +138,10 @@ pub fn touch(flow: &mut FlowState, state: u32, now: u64) {
     if flow.state != state {
         flow.state = state;
         flow.seen = now;
-    } else if state != state::RESET && state != state::RESET_RECEIVED && now.saturating_sub(flow.seen) > REFRESH {
+    } else if state != state::RESET
+        && state != state::RESET_RECEIVED
+        && now.saturating_sub(flow.seen) > REFRESH
+    {
         flow.seen = now;
     }
 }

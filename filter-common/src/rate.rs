@@ -74,7 +74,11 @@ mod tests {
         let (interval, tolerance) = (1_000_000, 9_000_000);
         let used_up = 100_000_000 + tolerance + interval;
         for behind in [0, 1_000_000, 10_000_000, CLOCK_SLACK] {
-            assert_eq!(conform(used_up, 100_000_000 - behind, interval, tolerance), None, "{behind} ns");
+            assert_eq!(
+                conform(used_up, 100_000_000 - behind, interval, tolerance),
+                None,
+                "{behind} ns"
+            );
         }
     }
 }

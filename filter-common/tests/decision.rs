@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use filter_common::extension::{self, Chain};
+use filter_common::flow;
 use filter_common::layout::{Address, Config, FlowKey, FlowState, FragmentKey, flag};
 use filter_common::matrix::{self, entry};
 use filter_common::packet::Packet;
@@ -19,6 +20,7 @@ struct OneRule {
     fragments: HashMap<[u64; 5], u64>,
     now: u64,
     sockets: bool,
+    wildcard_until: u64,
 }
 
 fn flow_words(key: &FlowKey) -> [u64; 5] {
@@ -78,7 +80,7 @@ impl Tables for OneRule {
         self.flows.insert(flow_words(key), *flow);
     }
     fn wildcard_until(&mut self) -> u64 {
-        0
+        self.wildcard_until
     }
     fn host_socket(&mut self, _: &FlowKey, _: bool) -> bool {
         self.sockets
@@ -124,6 +126,20 @@ fn tcp(source: [u8; 4], destination: [u8; 4], ports: (u16, u16), flags: u8) -> V
     frame
 }
 
+/// Ethernet, IPv6, UDP.
+fn udp6(source: [u16; 8], destination: [u16; 8], ports: (u16, u16)) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd];
+    frame.extend([0x60, 0, 0, 0, 0, 8, 17, 64]);
+    for part in source.into_iter().chain(destination) {
+        frame.extend(part.to_be_bytes());
+    }
+    frame.extend(ports.0.to_be_bytes());
+    frame.extend(ports.1.to_be_bytes());
+    frame.extend([0, 8, 0, 0]);
+    frame
+}
+
+const US6: [u16; 8] = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1];
 const US: [u8; 4] = [10, 0, 0, 1];
 const THEM: [u8; 4] = [198, 51, 100, 7];
 const SYN: u8 = 0x02;
@@ -191,6 +207,83 @@ fn sockets_stand_in_for_flows() {
         judge(&tcp(THEM, US, (80, 50000), SYN), &mut tables),
         Reason::DropPort
     );
+}
+
+/// ICMPv6 "packet too big" about a datagram of ours.
+fn too_big(quoted: &[u8]) -> Vec<u8> {
+    let mut frame = udp6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 9], US6, (0, 0));
+    frame.truncate(54);
+    frame[20] = 58;
+    frame[19] = 8 + 48;
+    frame.extend([2, 0, 0, 0, 0, 0, 5, 0]);
+    frame.extend(&quoted[14..62]);
+    frame
+}
+
+#[test]
+fn the_entry_for_any_remote_is_no_flow_with_the_unspecified_address() {
+    let mut tables = OneRule {
+        now: 100,
+        wildcard_until: 200,
+        ..OneRule::default()
+    };
+    // the daemon found a UDP client that waits on port 5000
+    let local = Address::v6(u128::from(std::net::Ipv6Addr::from(US6)));
+    let waiting = flow::wildcard(&FlowKey {
+        local,
+        remote: local,
+        local_port: 5000,
+        remote_port: 1,
+        protocol: 17,
+        zero: [0; 3],
+    });
+    tables.note_flow(&waiting, &flow::opened(17, 0, 100));
+    let answer = udp6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 9], US6, (53, 5000));
+    assert_eq!(judge(&answer, &mut tables), Reason::PassReply);
+    tables.now = 300;
+    assert_eq!(judge(&answer, &mut tables), Reason::DropPort);
+    let unspecified = udp6([0; 8], US6, (0, 5000));
+    assert_eq!(judge(&unspecified, &mut tables), Reason::DropPort);
+    let sent = udp6(US6, [0; 8], (5000, 0));
+    assert_eq!(judge(&too_big(&sent), &mut tables), Reason::DropIcmp);
+    send(&sent, &mut tables);
+    assert_eq!(tables.flows.len(), 1);
+    tables.flows.clear();
+    send(&sent, &mut tables);
+    assert!(tables.flows.is_empty(), "nor is it made by a packet");
+}
+
+#[test]
+fn ipv4_mapped_addresses_are_malformed() {
+    let mapped = |host: u16| [0, 0, 0, 0, 0, 0xffff, 0x0a00, host];
+    let them = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 9];
+    let mut tables = OneRule::default();
+    for (source, destination) in [(mapped(1), US6), (them, mapped(2)), (mapped(1), mapped(2))] {
+        let frame = udp6(source, destination, (53, 5000));
+        assert_eq!(judge(&frame, &mut tables), Reason::DropMalformed);
+        send(&frame, &mut tables);
+    }
+    assert!(tables.flows.is_empty());
+}
+
+#[test]
+fn the_first_vlan_id_that_is_one_counts() {
+    let frame = tcp(THEM, US, (40000, 443), SYN);
+    for (tags, vlan) in [
+        (&[0x0064][..], 100),
+        (&[0xe000], 0),
+        (&[0x0000, 0x0064], 100),
+        (&[0xe000, 0x6000], 0),
+        (&[0x0007, 0x0064], 7),
+    ] {
+        let mut tagged = frame[..12].to_vec();
+        for tag in tags {
+            tagged.extend([0x81, 0x00]);
+            tagged.extend(u16::to_be_bytes(*tag));
+        }
+        tagged.extend(&frame[12..]);
+        assert_eq!(parse::link(tagged.as_slice()).vlan, vlan, "{tags:x?}");
+    }
 }
 
 #[test]

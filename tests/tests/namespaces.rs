@@ -15,6 +15,8 @@ mod continuity;
 mod control;
 #[path = "namespaces/forged.rs"]
 mod forged;
+#[path = "namespaces/hardening.rs"]
+mod hardening;
 #[path = "namespaces/interfaces.rs"]
 mod interfaces;
 #[path = "namespaces/scans.rs"]

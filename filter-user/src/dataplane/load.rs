@@ -115,7 +115,7 @@ pub(super) struct PolicyMemory {
 
 impl Dataplane {
     /// Loads the programs on a policy set with room for `needed`: the pinned one if it is large enough, else a new one.
-    /// What is attached stays as it is until [`Dataplane::attach`].
+    /// What is attached stays as it is until [`Dataplane::attach_ingress`].
     pub fn load(pins: &Pins, needed: Sizes, flows: u32) -> Result<Self, LoadError> {
         let (policy_set, sizes) = match adoptable(pins, &needed)? {
             Some(found) => found,

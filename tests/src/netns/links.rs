@@ -93,6 +93,14 @@ pub fn describe(namespace: &Namespace, link: &str) -> Result<Option<Value>> {
     Ok(links.get(0).cloned())
 }
 
+/// The link's index.
+pub fn index(namespace: &Namespace, link: &str) -> Result<u32> {
+    let described = describe(namespace, link)?
+        .with_context(|| format!("{} has no link {link}", namespace.name()))?;
+    let index = described.get("ifindex").and_then(Value::as_u64);
+    Ok(u32::try_from(index.context("a link without an index")?)?)
+}
+
 /// The link's MAC address.
 pub fn hardware_address(namespace: &Namespace, link: &str) -> Result<[u8; 6]> {
     let described = describe(namespace, link)?

@@ -113,7 +113,7 @@ impl Flows {
         let opens = flags & SYN != 0 && flags & ACK == 0;
         let fresh = |state| Flow {
             state,
-            fin_out: flags & FIN != 0,
+            fin_out: flags & FIN != 0 && !opens,
             fin_in: false,
             seen: now,
         };
@@ -121,7 +121,7 @@ impl Flows {
             Some(flow) if live => {
                 let reset = matches!(flow.state, State::Reset { .. });
                 let closing = flow.fin_out || flow.fin_in || reset;
-                if flags & RST != 0 && flow.state == (State::Reset { by_us: true }) {
+                if flags & RST != 0 && !opens && flow.state == (State::Reset { by_us: true }) {
                     // Said before: it lasts no longer for it.
                     return;
                 }

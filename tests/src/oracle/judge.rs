@@ -278,7 +278,12 @@ impl Judge<'_> {
             service,
         };
         // ICMP is no service that a rule opens: a ping's answer may be cut up on its way.
-        let icmp = quoted.protocol == if ip.source.is_ipv6() { parse::ICMPV6 } else { parse::ICMP };
+        let icmp = quoted.protocol
+            == if ip.source.is_ipv6() {
+                parse::ICMPV6
+            } else {
+                parse::ICMP
+            };
         let known = (quoted.request && flows.known(&key, self.now))
             || (quoted.protocol == TCP && self.sockets.contains(&socket))
             || (path_mtu && !icmp && self.profile.lets_in(&asked, self.world));

@@ -67,6 +67,21 @@ impl Edgefilter {
         Ok(daemon)
     }
 
+    /// Another daemon for the same policy and pins, in `namespace` and with a run directory of its own.
+    pub fn rival(&self, namespace: &Namespace, run_dir: &Path) -> Self {
+        let mut globals = self.globals.clone();
+        if let Some(at) = globals.iter().position(|word| word == "--run-dir") {
+            globals[at + 1] = run_dir.to_string_lossy().into_owned();
+        }
+        Self {
+            binary: self.binary.clone(),
+            namespace: namespace.clone(),
+            globals,
+            policy: self.policy.clone(),
+            running: None,
+        }
+    }
+
     /// False when no filter is to be started (see `NO_FILTER_VARIABLE`).
     pub fn filtering(&self) -> bool {
         self.binary.is_some()

@@ -108,7 +108,12 @@ impl Tcpdump {
     pub fn finish(self) -> Result<Vec<String>> {
         std::thread::sleep(Duration::from_millis(100));
         let done = self.running.end(Signal::SIGINT, Duration::from_secs(5))?;
-        Ok(done.stdout.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+        Ok(done
+            .stdout
+            .lines()
+            .filter(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect())
     }
 }
 

@@ -111,3 +111,39 @@ fn a_limit_is_by_rule() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn raised_limits_hold_at_once() -> Result<()> {
+    if !can_run() {
+        return Ok(());
+    }
+    // the slow limits leave their mark more than a minute ahead
+    for (name, slow, fast) in [
+        (
+            "all sources",
+            "rate = { packets = 1, burst = 100 }",
+            "rate = { packets = 10, burst = 10 }",
+        ),
+        (
+            "each source",
+            "rate_per_source = { packets = 1, burst = 100 }",
+            "rate_per_source = { packets = 10, burst = 10 }",
+        ),
+    ] {
+        let source = [203, 0, 113, 1];
+        let mut filter = filter(&limited(slow))?;
+        let burst = send(&mut filter, source, 150)?;
+        ensure!(burst == 100, "{name}: a burst of {burst}");
+        filter.push(&limited(fast), &edgefilter_tests::random::world())?;
+        // shut until then: what was left is two minutes old otherwise
+        let passed = send(&mut filter, source, 1)?;
+        ensure!(passed == 1, "{name}: the raised limit stays shut");
+        filter.advance(500)?;
+        let passed = send(&mut filter, source, 50)?;
+        ensure!(
+            (4..=7).contains(&passed),
+            "{name}: {passed} packets in half a second at ten a second"
+        );
+    }
+    Ok(())
+}

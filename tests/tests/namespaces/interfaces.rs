@@ -246,7 +246,7 @@ fn a_reload_opens_and_closes_and_a_bad_file_changes_nothing() -> Result<()> {
 }
 
 /// Writes the policy and sends SIGHUP; returns when the daemon has looked at it.
-fn reload(daemon: &mut Edgefilter, policy: &str) -> Result<()> {
+pub fn reload(daemon: &mut Edgefilter, policy: &str) -> Result<()> {
     let seen = |daemon: &Edgefilter| -> Result<(serde_json::Value, serde_json::Value)> {
         let status = daemon.status()?;
         let part = |name: &str| status.pointer(name).cloned().unwrap_or_default();

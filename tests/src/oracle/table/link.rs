@@ -126,10 +126,22 @@ pub fn cases() -> Vec<Case> {
             "pass_rule",
         ),
         one(
-            "a priority tag around VLAN 100 counts as none",
+            "a priority tag around VLAN 100 leaves the choice to it",
             &with_vlan(),
             https(&link().tag(VLAN, 0).vlan(100)),
+            "drop_port",
+        ),
+        one(
+            "two priority tags count as none",
+            &with_vlan(),
+            https(&link().tag(VLAN, 0).tag(VLAN, 0xe000)),
             "pass_rule",
+        ),
+        one(
+            "a priority tag is no way around a profile for VLAN 100",
+            "version = 1\n[profiles.v]\ninterfaces = [\"lo\"]\nvlans = [100]\n",
+            https(&link().tag(VLAN, 0).vlan(100)),
+            "drop_port",
         ),
         one(
             "priority bits are no part of the id",

@@ -21,6 +21,11 @@ fn v6(change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     link().carry(0x86dd, &bytes)
 }
 
+/// The same between other addresses.
+fn between(source: &str, destination: &str) -> Vec<u8> {
+    link().ipv6(&Ipv6::new(source, destination).with(&Tcp::syn(40_000, 443)))
+}
+
 /// The same behind extension headers.
 fn chain(extensions: &[Extension]) -> Vec<u8> {
     let extensions = extensions.to_vec();
@@ -107,6 +112,24 @@ fn header_cases() -> Vec<Case> {
             "pass_rule",
         ),
         one("IPv6", WEB, v6(|_| ()), "pass_rule"),
+        one(
+            "IPv6 from an IPv4-mapped address",
+            WEB,
+            between("::ffff:203.0.113.9", OWN6),
+            "drop_malformed",
+        ),
+        one(
+            "IPv6 to an IPv4-mapped address",
+            WEB,
+            between(REMOTE6, "::ffff:192.0.2.10"),
+            "drop_malformed",
+        ),
+        one(
+            "the addresses next to the IPv4-mapped ones",
+            WEB,
+            between("::fffe:ffff:ffff", "::1:0:0:0"),
+            "pass_rule",
+        ),
         one(
             "IPv6 with version 4",
             WEB,

@@ -119,6 +119,42 @@ fn reply_cases() -> Vec<Case> {
             ],
         ),
         case(
+            "an answer from the unspecified address",
+            CLOSED,
+            vec![
+                Step::egress(link().ipv6(&Ipv6::new(OWN6, "::").with(&Udp::new(50_000, 0)))),
+                Step::ingress(link().ipv6(&Ipv6::new("::", OWN6).with(&Udp::new(0, 50_000))))
+                    .expect("drop_port"),
+            ],
+        ),
+        case(
+            "IPv6 with IPv4-mapped addresses answers no IPv4 packet",
+            CLOSED,
+            vec![
+                out(&Udp::new(50_000, 53)),
+                Step::ingress(
+                    link().ipv6(
+                        &Ipv6::new("::ffff:203.0.113.9", "::ffff:192.0.2.10")
+                            .with(&Udp::new(53, 50_000)),
+                    ),
+                )
+                .expect("drop_malformed"),
+            ],
+        ),
+        case(
+            "IPv6 with IPv4-mapped addresses notes no flow",
+            CLOSED,
+            vec![
+                Step::egress(
+                    link().ipv6(
+                        &Ipv6::new("::ffff:192.0.2.10", "::ffff:203.0.113.9")
+                            .with(&Udp::new(50_000, 53)),
+                    ),
+                ),
+                inn(&Udp::new(53, 50_000), "drop_port"),
+            ],
+        ),
+        case(
             "an SCTP answer",
             CLOSED,
             vec![
@@ -277,13 +313,56 @@ fn time_cases() -> Vec<Case> {
             ],
         ),
         case(
-            "a reset connection is forgotten after 10 seconds",
+            "a connection they reset is forgotten after 2 minutes",
             CLOSED,
             vec![
                 out(&syn),
                 back(RST | ACK, "pass_reply"),
+                back(ACK, "pass_reply").at(119),
+                back(ACK, "drop_port").at(121),
+            ],
+        ),
+        case(
+            "a connection we reset is forgotten after 10 seconds",
+            CLOSED,
+            vec![
+                out(&syn),
+                back(0x12, "pass_reply"),
+                out(&Tcp::new(50_000, 443, RST)),
                 back(ACK, "pass_reply").at(9),
                 back(ACK, "drop_port").at(11),
+            ],
+        ),
+        case(
+            "a reset of ours after theirs is meant",
+            CLOSED,
+            vec![
+                out(&syn),
+                back(RST | ACK, "pass_reply"),
+                out(&Tcp::new(50_000, 443, RST)).at(5),
+                back(ACK, "drop_port").at(17),
+            ],
+        ),
+        case(
+            "a FIN from outside, perhaps forged, shortens nothing",
+            CLOSED,
+            vec![
+                out(&syn),
+                back(0x12, "pass_reply"),
+                back(FIN | ACK, "pass_reply"),
+                back(ACK, "pass_reply").at(600),
+                out(&fin).at(700),
+                back(ACK, "pass_reply").at(819),
+                back(ACK, "drop_port").at(940),
+            ],
+        ),
+        case(
+            "a FIN that acknowledges nothing answers no SYN",
+            CLOSED,
+            vec![
+                out(&syn),
+                back(FIN, "pass_reply"),
+                back(0x12, "drop_port").at(121),
             ],
         ),
         case(
