@@ -39,17 +39,32 @@ pub fn config(ifindex: u32) -> Option<(u32, u32, &'static Config)> {
     // SAFETY: the pointer is a live map value. Volatile: the daemon flips the word while we run, it is read once.
     let generation = unsafe { core::ptr::read_volatile(&raw const (*control).generation) };
     let bank = generation as u32 & (BANKS as u32 - 1);
-    let slots = maps::SLOTS.get(0)?;
-    let configs = maps::CONFIGS.get(bank)?;
-    let [first, second] = slot_places(ifindex);
-    let mut slot = slots[first] as usize & (CONFIG_SLOTS - 1);
-    if configs[slot].ifindex != ifindex {
-        slot = slots[second] as usize & (CONFIG_SLOTS - 1);
-        if configs[slot].ifindex != ifindex {
-            return None;
+    let slot = interface_slot(ifindex, bank) as usize;
+    if slot >= CONFIG_SLOTS {
+        return None;
+    }
+    Some((bank, slot as u32, &maps::CONFIGS.get(bank)?[slot]))
+}
+
+/// A global function (see packet.rs): where two places are tried, all that follows would be verified twice. The number
+/// of slots if the interface has none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn interface_slot(ifindex: u32, bank: u32) -> u64 {
+    let none = CONFIG_SLOTS as u64;
+    let Some(slots) = maps::SLOTS.get(0) else {
+        return none;
+    };
+    let Some(configs) = maps::CONFIGS.get(bank) else {
+        return none;
+    };
+    for place in slot_places(ifindex) {
+        let slot = slots[place] as usize & (CONFIG_SLOTS - 1);
+        if configs[slot].ifindex == ifindex {
+            return slot as u64;
         }
     }
-    Some((bank, slot as u32, &configs[slot]))
+    none
 }
 
 /// The configuration for frames with this VLAN id, if the profile tells VLANs apart.
