@@ -43,6 +43,8 @@ pub fn config(ifindex: u32) -> Option<(u32, u32, &'static Config)> {
     if slot >= CONFIG_SLOTS {
         return None;
     }
+    // the bound is checked on one copy and used on another, as far as Linux 6.1's verifier can tell
+    let slot = masked::<{ CONFIG_SLOTS as u32 - 1 }>(slot) & (CONFIG_SLOTS - 1);
     Some((bank, slot as u32, &maps::CONFIGS.get(bank)?[slot]))
 }
 

@@ -50,8 +50,9 @@ const EVENT_EPOCH: Duration = Duration::from_millis(100);
 /// Changes of links and addresses come in bursts: they are looked at together after this long.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// Links and addresses are compared with the kernel's even without news, since netlink may lose messages.
-const AUDIT: Duration = Duration::from_secs(30);
+/// Links, addresses and attachments are compared with the kernel's even without news: netlink may lose messages, and a
+/// program that is taken off behind our back is no news to it.
+const AUDIT: Duration = Duration::from_secs(1);
 
 /// Runs until `shutdown`. Whatever happens, the filter stays as it is.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<()> {

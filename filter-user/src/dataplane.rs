@@ -9,6 +9,7 @@ pub mod conntrack;
 pub mod counters;
 mod flows;
 mod grace;
+mod link_info;
 mod load;
 mod memory;
 mod pins;

@@ -197,8 +197,13 @@ impl Engine {
         let same_addresses = links.facts == self.links.facts || !self.asks_for_destinations();
         self.links = links;
         self.drop_dead_links();
+        let dead_egress = self.dataplane.forget_dead_egress().unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot tell whether the egress program is attached");
+            false
+        });
         let followed = if same_links && same_addresses {
-            let lost = self.managed.values().any(|managed| managed.error.is_some())
+            let lost = dead_egress
+                || self.managed.values().any(|managed| managed.error.is_some())
                 || self
                     .managed
                     .keys()

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures::TryStreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
+use ipnet::Ipv4Net;
 use netlink_packet_core::NetlinkMessage;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressAttribute;
@@ -93,7 +94,13 @@ impl Watch {
                 }
             }
             match local.or(address) {
-                Some(IpAddr::V4(ip)) => links.facts.own_v4.push(ip),
+                Some(IpAddr::V4(ip)) => {
+                    links.facts.own_v4.push(ip);
+                    links
+                        .facts
+                        .broadcast
+                        .extend(broadcast(ip, message.header.prefix_len));
+                }
                 Some(IpAddr::V6(ip)) => links.facts.own_v6.push(ip),
                 None => {}
             }
@@ -105,5 +112,14 @@ impl Watch {
         links.facts.broadcast.sort_unstable();
         links.facts.broadcast.dedup();
         Ok(links)
+    }
+}
+
+/// The first and the last address of a network, to which the kernel answers as broadcast even where none is set
+/// (fib_add_ifaddr in net/ipv4/fib_frontend.c); a /31 or /32 has none (RFC 3021).
+fn broadcast(address: Ipv4Addr, prefix_length: u8) -> Vec<Ipv4Addr> {
+    match Ipv4Net::new(address, prefix_length) {
+        Ok(net) if prefix_length < 31 => vec![net.network(), net.broadcast()],
+        _ => Vec::new(),
     }
 }

@@ -12,6 +12,7 @@ use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandl
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{LinkOrder, ProgramError, TcAttachType, tc};
 
+use super::link_info;
 use super::load::{Dataplane, EGRESS, LoadError};
 use super::pins::{Pins, read_directory};
 
@@ -252,6 +253,22 @@ impl Dataplane {
     /// Whether the interface has a pinned ingress link.
     pub fn is_attached(&self, ifindex: u32) -> bool {
         self.pins.links().join(format!("xdp-{ifindex}")).exists()
+    }
+
+    /// Forgets egress links that hang in the air; true if there were any. Without TCX there are none to look at.
+    pub fn forget_dead_egress(&self) -> io::Result<bool> {
+        let mut dead = false;
+        for path in read_directory(&self.pins.links())? {
+            let is_egress = path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("tcx-"));
+            if is_egress && Some(link_info::interface(&path)?) != link_ifindex(&path) {
+                tracing::error!(link = %path.display(), "the egress program was not attached any more");
+                fs::remove_file(&path)?;
+                dead = true;
+            }
+        }
+        Ok(dead)
     }
 
     /// Forgets the links of interfaces that are gone.

@@ -247,10 +247,24 @@ fn mount_if_needed(bpffs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether what we mount ends with us. Not known without the right to look at process 1: then the mount is tried.
+/// Whether what we mount ends with us: an ancestor lives in another mount namespace. Those that we may not look at
+/// (process 1 in some sandboxes) say nothing.
 fn mount_namespace_is_private() -> bool {
-    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
-    matches!((of("self"), of("1")), (Ok(ours), Ok(first)) if ours != first)
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    let parent = |process: &str| {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        Some(line.trim().to_owned())
+    };
+    let ours = namespace("self");
+    let mut process = "self".to_owned();
+    while let Some(next) = parent(&process).filter(|next| next != "0") {
+        if namespace(&next).is_some_and(|theirs| Some(theirs) != ours) {
+            return true;
+        }
+        process = next;
+    }
+    false
 }
 
 /// The inode number of this thread's network namespace, which is its identity as long as anything uses it.
