@@ -68,6 +68,7 @@ impl Edgefilter {
     }
 
     /// Another daemon for the same policy and pins, in `namespace` and with a run directory of its own.
+    #[must_use]
     pub fn rival(&self, namespace: &Namespace, run_dir: &Path) -> Self {
         let mut globals = self.globals.clone();
         if let Some(at) = globals.iter().position(|word| word == "--run-dir") {
