@@ -39,13 +39,18 @@ pub fn config(ifindex: u32) -> Option<(u32, u32, &'static Config)> {
     // SAFETY: the pointer is a live map value. Volatile: the daemon flips the word while we run, it is read once.
     let generation = unsafe { core::ptr::read_volatile(&raw const (*control).generation) };
     let bank = generation as u32 & (BANKS as u32 - 1);
-    let slot = interface_slot(ifindex, bank) as usize;
-    if slot >= CONFIG_SLOTS {
-        return None;
+    let configs = maps::CONFIGS.get(bank)?;
+    let [first, _] = slot_places(ifindex);
+    let mut slot = maps::SLOTS.get(0)?[first] as usize & (CONFIG_SLOTS - 1);
+    if configs[slot].ifindex != ifindex {
+        slot = interface_slot(ifindex, bank) as usize;
+        if slot >= CONFIG_SLOTS {
+            return None;
+        }
     }
     // the bound is checked on one copy and used on another, as far as Linux 6.1's verifier can tell
     let slot = masked::<{ CONFIG_SLOTS as u32 - 1 }>(slot) & (CONFIG_SLOTS - 1);
-    Some((bank, slot as u32, &maps::CONFIGS.get(bank)?[slot]))
+    Some((bank, slot as u32, &configs[slot]))
 }
 
 /// A global function (see packet.rs): where two places are tried, all that follows would be verified twice. The number
