@@ -34,7 +34,7 @@ pub mod icmp {
     pub const V6_ECHO_REPLY: u16 = 129;
 }
 
-/// The request that a reply of this type answers, else the type that a request asks for; `None` for other types.
+/// The type of the reply that a request of this type asks for; `None` if it is no request.
 #[inline(always)]
 pub const fn reply_type(v4: bool, request: u16) -> Option<u16> {
     match (v4, request) {
