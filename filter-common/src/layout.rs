@@ -3,9 +3,12 @@
 //! Every field is explicit and no padding is left to the compiler. The hash goes into the names of pinned maps, so a
 //! program never adopts a map of another shape; it is derived from the definitions, nobody has to remember it.
 
-use crate::limits::{CONFIG_SLOTS, IFINDEX_SLOTS, MATRIX_ROW, VLAN_IDS};
+use crate::limits::{
+    BOUND_ADDRESSES, BOUND_MACS, CONFIG_SLOTS, EVENT_BYTES, IFINDEX_SLOTS, MATRIX_ROW,
+    SOURCE_CLASSES, VLAN_IDS,
+};
 use crate::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
-use crate::reason::{REASON_SLOTS, Reason};
+use crate::reason::{NAMES_HASH, REASON_SLOTS};
 use crate::service::SERVICES;
 
 /// A shape that can be hashed: names, order and types of all fields.
@@ -95,6 +98,25 @@ shared! {
         flags: u32,
         /// VLAN table number + 1, or 0: frames with a tag are judged like others.
         vlan_table: u32,
+        /// First matrix entry about what leaves: outer interfaces have one row by class of the source; container links a
+        /// part like the one above, by service and class of the destination.
+        leaving_base: u32,
+        /// Where the guarded party's MACs and addresses stand in BINDINGS.
+        binding: u32,
+        /// The bit of the reach words that says whether a source is reached by this interface.
+        reach_bit: u32,
+    }
+
+    /// What the guarded party of an interface may send from. An entry that is not used matches nothing.
+    struct Binding {
+        /// `binding::*`
+        known: u64,
+        /// 48 bits, big-endian; [`binding::NO_MAC`] for none.
+        macs: [u64; BOUND_MACS],
+        /// Network and mask.
+        v4: [[u32; 2]; BOUND_ADDRESSES],
+        /// Network (upper, lower half) and mask.
+        v6: [[u64; 4]; BOUND_ADDRESSES],
     }
 
     /// Packets and bytes.
@@ -155,7 +177,7 @@ shared! {
         destination: Address,
         /// Identification.
         id: u32,
-        /// IPv4: the protocol; IPv6: 0.
+        /// IPv4: the protocol; IPv6: 0. Above these 8 bits the way that the train goes.
         protocol: u32,
     }
 
@@ -216,7 +238,34 @@ pub mod flag {
     pub const DESTINATIONS: u32 = 1 << 5;
     /// Only VLAN profiles name the interface: frames without their ids are left alone.
     pub const UNMANAGED: u32 = 1 << 6;
+    /// Frames that cannot have come from a neighbour are refused: a group as source MAC, source equal to destination.
+    pub const MARTIANS: u32 = 1 << 7;
+    /// The source must be reached by [`super::Config::reach_bit`].
+    pub const REVERSE_PATH: u32 = 1 << 8;
+    /// What leaves must carry a MAC and an address of the guarded party.
+    pub const SENDER: u32 = 1 << 9;
+    /// A container link: the guarded party is the container behind it, not this host.
+    pub const CONTAINER: u32 = 1 << 10;
 }
+
+/// Values of [`Binding::known`].
+pub mod binding {
+    /// Nothing is known: nothing is let through.
+    pub const UNKNOWN: u64 = 0;
+    /// The addresses are those listed.
+    pub const KNOWN: u64 = 1;
+    /// Nothing is known, and sources are not checked.
+    pub const OPEN: u64 = 2;
+    /// No MAC.
+    pub const NO_MAC: u64 = u64::MAX;
+    /// An IPv4 entry that matches no address.
+    pub const NONE4: [u32; 2] = [1, 0];
+    /// An IPv6 entry that matches no address.
+    pub const NONE6: [u64; 4] = [1, 1, 0, 0];
+}
+
+/// Bit of a reach word: some interface leads to the source.
+pub const REACH_ANY: u32 = 63;
 
 /// Shape of the look-up tables of a policy. They are created, filled and retired together.
 pub const POLICY_LAYOUT: u64 = {
@@ -227,20 +276,17 @@ pub const POLICY_LAYOUT: u64 = {
     hash = hash_mix(hash, (ROOT4_LEN * size_of::<Cell4>()) as u64);
     hash = hash_mix(hash, (ROOT6_LEN * size_of::<Cell6>()) as u64);
     hash = hash_mix(hash, VLAN_IDS as u64);
+    hash = hash_mix(hash, hash_mix(Binding::HASH, SOURCE_CLASSES as u64));
     hash = hash_text(hash, "slots: two places");
     hash_text(hash, crate::matrix::ENCODING)
 };
 
 /// Shape of the counters: their names belong to it, since an index means a name.
-pub const COUNTERS_LAYOUT: u64 = {
-    let mut hash = InterfaceCounters::HASH;
-    let mut index = 0;
-    while index < Reason::ALL.len() {
-        hash = hash_text(hash, Reason::ALL[index].name());
-        index += 1;
-    }
-    hash
-};
+pub const COUNTERS_LAYOUT: u64 = hash_mix(InterfaceCounters::HASH, NAMES_HASH);
+
+/// Shape of sampled drops, which carry a reason's index.
+pub const EVENTS_LAYOUT: u64 =
+    hash_mix(hash_mix(EventHeader::HASH, EVENT_BYTES as u64), NAMES_HASH);
 
 impl Address {
     /// An IPv4 address, host order.
@@ -279,6 +325,6 @@ mod tests {
         assert_ne!(FlowKey::HASH, FragmentKey::HASH);
         assert_ne!(<[u16; 4]>::HASH, <[u16; 5]>::HASH);
         assert_eq!(size_of::<FlowKey>(), 40);
-        assert_eq!(size_of::<Config>(), 24);
+        assert_eq!(size_of::<Config>(), 36);
     }
 }

@@ -20,5 +20,6 @@ pub mod prefix;
 pub mod quote;
 pub mod rate;
 pub mod reason;
+pub mod row;
 pub mod service;
 pub mod verdict;

@@ -22,6 +22,12 @@ pub const VLAN_TABLES: usize = 32;
 pub const VLAN_IDS: usize = 4096;
 /// Rule slots; 0 means "no rule", 1 is the default verdict `pass`.
 pub const RULE_SLOTS: usize = 4096;
+/// Classes of source addresses that can be told apart.
+pub const SOURCE_CLASSES: usize = 65536;
+/// MACs that the guarded party of an interface may send from.
+pub const BOUND_MACS: usize = 16;
+/// Prefixes of each version of IP that a container may send from.
+pub const BOUND_ADDRESSES: usize = 16;
 /// Entries of the verdict matrix in one map value (a row that is read through one look-up).
 pub const MATRIX_ROW: usize = 2048;
 /// Entries of the per-source rate sketch, in each of its two rows.
@@ -34,7 +40,7 @@ pub const FRAGMENTS: usize = 8192;
 pub const EVENT_RING: usize = 1 << 20;
 /// Sampled drops a CPU may report for each reason in one epoch (the daemon starts ten epochs a second).
 pub const EVENTS_PER_EPOCH: u32 = 20;
-/// Bytes of the frame that a sampled drop carries.
+/// Bytes of the frame that a sampled drop carries; a power of two.
 pub const EVENT_BYTES: usize = 128;
 /// Banks a policy alternates between.
 pub const BANKS: usize = 2;

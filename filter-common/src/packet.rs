@@ -40,6 +40,12 @@ pub fn be32<const N: usize>(window: &[u8; N], at: usize) -> u32 {
     u32::from_be_bytes([window[at], window[at + 1], window[at + 2], window[at + 3]])
 }
 
+/// Big-endian 48 bits at a constant index of a window.
+#[inline(always)]
+pub fn be48<const N: usize>(window: &[u8; N], at: usize) -> u64 {
+    (be16(window, at) as u64) << 32 | be32(window, at + 2) as u64
+}
+
 /// Big-endian 64 bits at a constant index of a window.
 #[inline(always)]
 pub fn be64<const N: usize>(window: &[u8; N], at: usize) -> u64 {

@@ -5,7 +5,7 @@
 
 use crate::extension::{self, Chain};
 use crate::layout::Address;
-use crate::packet::{Packet, be16, be32, be64};
+use crate::packet::{Packet, be16, be32, be48, be64};
 use crate::service::protocol;
 
 /// Ethertypes (IEEE 802).
@@ -43,6 +43,8 @@ pub struct Link {
     pub network: usize,
     /// Cut short, or a third tag.
     pub broken: bool,
+    /// The source MAC is a group address, which nobody sends from (IEEE 802.3, 3.2.5).
+    pub from_group: bool,
 }
 
 /// The network layer, up to where the transport begins.
@@ -50,6 +52,8 @@ pub struct Link {
 pub struct Ip {
     /// IPv4 or IPv6.
     pub v4: bool,
+    /// IPv6 with an IPv4-mapped source: it must not get near anything that is known of IPv4 addresses.
+    pub mapped: bool,
     /// Source address.
     pub source: Address,
     /// Destination address.
@@ -100,10 +104,12 @@ pub fn link<P: Packet + ?Sized>(packet: &P) -> Link {
         vlan: 0,
         network: 14,
         broken: true,
+        from_group: false,
     };
     let Some(header) = packet.window::<14>(0) else {
         return link;
     };
+    link.from_group = header[6] & 1 != 0;
     link.ethertype = be16(header, 12);
     if is_tag(link.ethertype) {
         let Some(tag) = packet.window::<4>(14) else {
@@ -130,6 +136,12 @@ pub fn link<P: Packet + ?Sized>(packet: &P) -> Link {
     link
 }
 
+/// The source MAC, as a big-endian number.
+#[inline(always)]
+pub fn source_mac<P: Packet + ?Sized>(packet: &P) -> Option<u64> {
+    packet.window::<14>(0).map(|header| be48(header, 6))
+}
+
 #[inline(always)]
 const fn is_tag(ethertype: u16) -> bool {
     ethertype == ethertype::VLAN || ethertype == ethertype::SERVICE_VLAN
@@ -141,6 +153,26 @@ pub fn is_arp<P: Packet + ?Sized>(packet: &P, at: usize) -> bool {
     packet
         .window::<28>(at)
         .is_some_and(|arp| be32(arp, 0) == 0x0001_0800 && be16(arp, 4) == 0x0604)
+}
+
+/// The source of an IP packet, whatever follows its first header; whether it is IPv4.
+#[inline(always)]
+pub fn source<P: Packet + ?Sized>(packet: &P, link: &Link) -> Option<(bool, Address)> {
+    match link.ethertype {
+        ethertype::IPV4 => {
+            let header = packet.window::<20>(link.network)?;
+            (header[0] >> 4 == 4).then(|| (true, Address::v4(be32(header, 12))))
+        }
+        ethertype::IPV6 => {
+            let header = packet.window::<40>(link.network)?;
+            let source = Address {
+                hi: be64(header, 8),
+                lo: be64(header, 16),
+            };
+            (header[0] >> 4 == 6).then_some((false, source))
+        }
+        _ => None,
+    }
 }
 
 /// The IPv4 header (RFC 791).
@@ -174,6 +206,7 @@ pub fn ipv4<P: Packet + ?Sized>(packet: &P, at: usize, lengths: Lengths) -> Opti
     };
     Some(Ip {
         v4: true,
+        mapped: false,
         source: Address::v4(be32(header, 12)),
         destination: Address::v4(be32(header, 16)),
         protocol: header[9],
@@ -193,8 +226,8 @@ const fn is_mapped(address: &Address) -> bool {
     address.hi | (address.lo >> 32 ^ 0xffff) == 0
 }
 
-/// The IPv6 header and its extension headers (RFC 8200); `None` also for IPv4-mapped addresses, which would be taken
-/// for the IPv4 flows of the same numbers.
+/// The IPv6 header and its extension headers (RFC 8200); `None` also for an IPv4-mapped destination, which would be
+/// taken for the IPv4 flows of the same numbers.
 #[inline(always)]
 pub fn ipv6<P: Packet + ?Sized>(packet: &P, at: usize, lengths: Lengths) -> Option<Ip> {
     let header = packet.window::<40>(at)?;
@@ -217,6 +250,7 @@ pub fn ipv6<P: Packet + ?Sized>(packet: &P, at: usize, lengths: Lengths) -> Opti
     }
     let mut ip = Ip {
         v4: false,
+        mapped: false,
         source: Address {
             hi: be64(header, 8),
             lo: be64(header, 16),
@@ -234,9 +268,10 @@ pub fn ipv6<P: Packet + ?Sized>(packet: &P, at: usize, lengths: Lengths) -> Opti
         end,
     };
     // the form in which this crate keeps IPv4 addresses, and on no wire in earnest (RFC 4942, 2.2)
-    if is_mapped(&ip.source) || is_mapped(&ip.destination) {
+    if is_mapped(&ip.destination) {
         return None;
     }
+    ip.mapped = is_mapped(&ip.source);
     if extension::is_extension(ip.protocol) {
         let walk = packet.walk_extensions(Chain {
             next: ip.protocol,

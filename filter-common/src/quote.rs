@@ -32,6 +32,22 @@ pub mod icmp {
     pub const V6_ECHO_REQUEST: u16 = 128;
     /// ICMPv6 echo reply.
     pub const V6_ECHO_REPLY: u16 = 129;
+    /// Multicast listener report (RFC 2710).
+    pub const V6_MLD_REPORT: u16 = 131;
+    /// Multicast listener done.
+    pub const V6_MLD_DONE: u16 = 132;
+    /// Router solicitation (RFC 4861).
+    pub const V6_ROUTER_SOLICIT: u16 = 133;
+    /// Router advertisement.
+    pub const V6_ROUTER_ADVERT: u16 = 134;
+    /// Neighbour solicitation.
+    pub const V6_NEIGHBOUR_SOLICIT: u16 = 135;
+    /// Neighbour advertisement.
+    pub const V6_NEIGHBOUR_ADVERT: u16 = 136;
+    /// Redirect.
+    pub const V6_REDIRECT: u16 = 137;
+    /// Multicast listener report, version 2 (RFC 3810).
+    pub const V6_MLD2_REPORT: u16 = 143;
 }
 
 /// The type of the reply that a request of this type asks for; `None` if it is no request.
@@ -42,6 +58,20 @@ pub const fn reply_type(v4: bool, request: u16) -> Option<u16> {
         (true, icmp::TIMESTAMP) => Some(icmp::TIMESTAMP_REPLY),
         (false, icmp::V6_ECHO_REQUEST) => Some(icmp::V6_ECHO_REPLY),
         _ => None,
+    }
+}
+
+/// The type of the reply to a request, or of the request that a reply answers; the type itself if it is neither.
+#[inline(always)]
+pub const fn counterpart(v4: bool, kind: u16) -> u16 {
+    match (v4, kind) {
+        (true, icmp::ECHO_REPLY) => icmp::ECHO_REQUEST,
+        (true, icmp::TIMESTAMP_REPLY) => icmp::TIMESTAMP,
+        (false, icmp::V6_ECHO_REPLY) => icmp::V6_ECHO_REQUEST,
+        _ => match reply_type(v4, kind) {
+            Some(reply) => reply,
+            None => kind,
+        },
     }
 }
 

@@ -5,6 +5,8 @@
 pub mod protocol {
     /// RFC 792
     pub const ICMP: u8 = 1;
+    /// RFC 9776
+    pub const IGMP: u8 = 2;
     /// RFC 9293
     pub const TCP: u8 = 6;
     /// RFC 768

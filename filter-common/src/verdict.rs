@@ -1,16 +1,24 @@
-//! The way of a packet: one decision for what comes in, and the flow that what goes out leaves behind.
+//! The way of a packet. Each interface guards a party: an outer one this host, a container link the container behind
+//! it. [`arriving`] judges what comes towards that party, [`from_host`] and [`from_container`] what comes from it; on a
+//! container link the two are attached the other way round.
 //!
 //! Reads top to bottom as docs/architecture.md draws it. Everything it needs from outside comes through [`Tables`];
 //! a table that contradicts itself fails closed.
 
-use crate::flow::{self, tcp};
+mod arriving;
+mod leaving;
+
+use crate::flow;
 use crate::layout::{Address, Config, FlowKey, FlowState, FragmentKey, flag};
 use crate::matrix;
 use crate::packet::Packet;
-use crate::parse::{self, Broken, Ip, Lengths, Link, Transport, ethertype};
+use crate::parse::{self, Ip, Link, Transport, ethertype};
 use crate::quote;
 use crate::reason::Reason;
 use crate::service::{self, protocol};
+
+pub use arriving::{Guarded, arriving};
+pub use leaving::{from_container, from_host};
 
 /// Nanoseconds in which a train of fragments has to be complete (the kernel's `ipfrag_time`).
 pub const FRAGMENT_TIMEOUT: u64 = 30_000_000_000;
@@ -27,7 +35,7 @@ const DHCPV6: (u16, u16) = (547, 546);
 pub struct Decision {
     /// The one reason it is counted under.
     pub reason: Reason,
-    /// Slot of the rule that decided, 0 if none.
+    /// Slot of the rule or row that decided, 0 if none.
     pub rule: u16,
 }
 
@@ -42,6 +50,14 @@ pub trait Tables {
     fn service_class(&mut self, service: u32) -> Option<u16>;
     /// Entry of the verdict matrix.
     fn matrix_entry(&mut self, index: u32) -> Option<u16>;
+    /// The interfaces that lead to sources of this class, a bit each.
+    fn reach(&mut self, class: u16) -> Option<u64>;
+    /// Whether the binding has this MAC.
+    fn binding_has_mac(&mut self, binding: u32, mac: u64) -> bool;
+    /// Whether the binding has this address.
+    fn binding_has_address(&mut self, binding: u32, v4: bool, address: &Address) -> bool;
+    /// `binding::*`
+    fn binding_known(&mut self, binding: u32) -> u64;
     /// Takes one packet out of the rule's rate limits, if they allow it.
     fn within_rate(&mut self, rule: u16, source: &Address) -> bool;
     /// Coarse monotonic nanoseconds.
@@ -65,47 +81,9 @@ const fn because(reason: Reason) -> Decision {
     Decision { reason, rule: 0 }
 }
 
-/// Judges a frame that came in.
 #[inline(always)]
-pub fn ingress<P: Packet + ?Sized, T: Tables>(
-    packet: &P,
-    link: &Link,
-    config: &Config,
-    tables: &mut T,
-) -> Decision {
-    if link.broken {
-        return because(Reason::DropMalformed);
-    }
-    let ip = match link.ethertype {
-        ethertype::IPV4 => parse::ipv4(packet, link.network, Lengths::Checked),
-        ethertype::IPV6 => parse::ipv6(packet, link.network, Lengths::Checked),
-        _ => return not_ip(packet, link, config, tables),
-    };
-    let Some(ip) = ip else {
-        return because(Reason::DropMalformed);
-    };
-    if ip.fragment {
-        if config.flags & flag::DROP_FRAGMENTS != 0 {
-            return because(Reason::DropFragment);
-        }
-        if ip.fragment_offset != 0 {
-            return later_fragment(&ip, tables);
-        }
-    }
-    let transport = match parse::transport(packet, &ip) {
-        Ok(transport) => transport,
-        Err(Broken::Malformed) => return because(Reason::DropMalformed),
-        Err(Broken::Split) => return because(Reason::DropFragment),
-    };
-    let service = service::index(ip.protocol, ip.v4, transport.port);
-    let entry = entry(config, tables, service, ip.v4, &ip.source, &ip.destination);
-    let decision = by_policy(entry, &ip, tables)
-        .unwrap_or_else(|| by_flow(packet, &ip, &transport, config, tables, matrix::kind(entry)));
-    if ip.fragment && decision.reason.passes() {
-        let now = tables.now();
-        tables.note_fragment(&fragment_key(&ip), now);
-    }
-    decision
+const fn by_row(reason: Reason, row: u16) -> Decision {
+    Decision { reason, rule: row }
 }
 
 /// Frames that carry neither IPv4 nor IPv6.
@@ -128,12 +106,15 @@ fn not_ip<P: Packet + ?Sized, T: Tables>(
         return because(reason);
     }
     let service = service::ETHERTYPE + link.ethertype as u32;
-    let entry = tables
-        .service_class(service)
-        .and_then(|class| {
-            tables.matrix_entry(config.matrix_base + class as u32 * config.source_classes)
-        })
-        .unwrap_or(matrix::CLOSED);
+    // 0: the class of sources that no list names
+    let entry = match tables.service_class(service) {
+        Some(class) => entry_of(
+            tables,
+            config.matrix_base + class as u32 * config.source_classes,
+            0,
+        ),
+        None => matrix::CLOSED,
+    };
     match matrix::kind(entry) {
         matrix::ALLOW => Decision {
             reason: Reason::PassRule,
@@ -142,6 +123,30 @@ fn not_ip<P: Packet + ?Sized, T: Tables>(
         matrix::CONTROL => because(Reason::PassControl),
         _ => because(Reason::DropEthertype),
     }
+}
+
+/// The row of the matrix for a packet that asks `destination` for `service`.
+#[inline(always)]
+fn row_of<T: Tables>(
+    config: &Config,
+    tables: &mut T,
+    service: u32,
+    v4: bool,
+    destination: &Address,
+) -> Option<u32> {
+    let mut row = tables.service_class(service)? as u32;
+    if config.flags & flag::DESTINATIONS != 0 {
+        row += tables.destination_class(v4, destination)? as u32 * config.service_classes;
+    }
+    Some(config.matrix_base + row * config.source_classes)
+}
+
+/// The entry of a row for a class of sources.
+#[inline(always)]
+fn entry_of<T: Tables>(tables: &mut T, row: u32, class: u16) -> u16 {
+    tables
+        .matrix_entry(row + class as u32)
+        .unwrap_or(matrix::CLOSED)
 }
 
 /// The matrix entry for a packet from `source` that asks `destination` for `service`.
@@ -154,28 +159,16 @@ fn entry<T: Tables>(
     source: &Address,
     destination: &Address,
 ) -> u16 {
-    entry_index(config, tables, service, v4, source, destination)
-        .and_then(|index| tables.matrix_entry(index))
-        .unwrap_or(matrix::entry(matrix::CLOSED, 0))
+    let Some(row) = row_of(config, tables, service, v4, destination) else {
+        return matrix::CLOSED;
+    };
+    let Some(class) = tables.source_class(v4, source) else {
+        return matrix::CLOSED;
+    };
+    entry_of(tables, row, class)
 }
 
-#[inline(always)]
-fn entry_index<T: Tables>(
-    config: &Config,
-    tables: &mut T,
-    service: u32,
-    v4: bool,
-    source: &Address,
-    destination: &Address,
-) -> Option<u32> {
-    let mut row = tables.service_class(service)? as u32;
-    if config.flags & flag::DESTINATIONS != 0 {
-        row += tables.destination_class(v4, destination)? as u32 * config.service_classes;
-    }
-    Some(config.matrix_base + row * config.source_classes + tables.source_class(v4, source)? as u32)
-}
-
-/// What a rule says, if one matches.
+/// What a rule or a row says, if one matches.
 #[inline(always)]
 fn by_policy<T: Tables>(entry: u16, ip: &Ip, tables: &mut T) -> Option<Decision> {
     let rule = matrix::rule(entry);
@@ -184,112 +177,14 @@ fn by_policy<T: Tables>(entry: u16, ip: &Ip, tables: &mut T) -> Option<Decision>
         matrix::ALLOW_LIMITED if tables.within_rate(rule, &ip.source) => Reason::PassRule,
         matrix::ALLOW_LIMITED => Reason::DropRate,
         matrix::DENY => Reason::DropDenied,
+        matrix::MARTIAN => Reason::DropMartian,
+        matrix::OWN => Reason::DropOwnAddress,
         matrix::CONTROL => Reason::PassControl,
         matrix::CONTROL_ON_LINK if ip.hop_limit == 255 => Reason::PassControl,
         matrix::CONTROL_ON_LINK => Reason::DropIcmp,
         _ => return None,
     };
     Some(Decision { reason, rule })
-}
-
-/// What the flows say, when no rule matches.
-#[inline(always)]
-fn by_flow<P: Packet + ?Sized, T: Tables>(
-    packet: &P,
-    ip: &Ip,
-    transport: &Transport,
-    config: &Config,
-    tables: &mut T,
-    kind: u16,
-) -> Decision {
-    let refused = if kind == matrix::OTHER_SOURCES {
-        Reason::DropSource
-    } else {
-        Reason::DropPort
-    };
-    let mut key = FlowKey {
-        local: ip.destination,
-        remote: ip.source,
-        local_port: transport.port,
-        remote_port: transport.source_port,
-        protocol: ip.protocol,
-        zero: [0; 3],
-    };
-    let reason = match ip.protocol {
-        protocol::TCP => {
-            // a SYN without ACK opens: it can be no reply, and a flood of them must cost no look-up
-            if !tcp::opens(transport.flags)
-                && (in_flow(&key, transport.flags, tables) || tables.host_socket(&key, ip.v4))
-            {
-                Reason::PassReply
-            } else {
-                refused
-            }
-        }
-        protocol::UDP => {
-            if in_flow(&key, 0, tables) || in_wildcard(&key, tables) {
-                Reason::PassReply
-            } else if config.flags & flag::DHCP != 0 && is_dhcp(ip, transport) {
-                Reason::PassControl
-            } else {
-                refused
-            }
-        }
-        protocol::SCTP => {
-            if in_flow(&key, 0, tables) {
-                Reason::PassReply
-            } else {
-                refused
-            }
-        }
-        other if parse::is_icmp(other, ip.v4) => {
-            icmp(packet, ip, transport, config, tables, &mut key)
-        }
-        _ => {
-            if in_flow(&key, 0, tables) {
-                Reason::PassReply
-            } else {
-                Reason::DropProtocol
-            }
-        }
-    };
-    because(reason)
-}
-
-/// ICMP that no rule lets in: answers to our requests, and errors about our flows.
-#[inline(always)]
-fn icmp<P: Packet + ?Sized, T: Tables>(
-    packet: &P,
-    ip: &Ip,
-    transport: &Transport,
-    config: &Config,
-    tables: &mut T,
-    key: &mut FlowKey,
-) -> Reason {
-    let (kind, code) = (transport.port, transport.flags);
-    if quote::is_reply(ip.v4, kind) {
-        key.local_port = transport.identifier;
-        return if in_flow(key, 0, tables) {
-            Reason::PassReply
-        } else {
-            Reason::DropIcmp
-        };
-    }
-    let path_mtu = quote::is_path_mtu(ip.v4, kind, code);
-    if !quote::is_error(ip.v4, kind) || (path_mtu && config.flags & flag::PMTU == 0) {
-        return Reason::DropIcmp;
-    }
-    let Some(key) = quote::quoted(packet, ip) else {
-        return Reason::DropIcmp;
-    };
-    if live_flow(&key, tables).is_some()
-        || (key.protocol == protocol::TCP && tables.host_socket(&key, ip.v4))
-        || (path_mtu && answers_policy(&key, ip.v4, config, tables))
-    {
-        Reason::PassRelated
-    } else {
-        Reason::DropIcmp
-    }
 }
 
 /// Whether a packet of this flow, sent by us, answers a service that a rule opens to that remote.
@@ -330,95 +225,58 @@ fn in_wildcard<T: Tables>(key: &FlowKey, tables: &mut T) -> bool {
     until != 0 && tables.now() < until && tables.flow(&flow::wildcard(key)).is_some()
 }
 
+/// A DHCP answer to a client: by its ports, and for IPv6 from a link-local address (fe80::/10), which is where servers
+/// and relays answer from.
 #[inline(always)]
-const fn is_dhcp(ip: &Ip, transport: &Transport) -> bool {
+const fn is_dhcp_answer(ip: &Ip, transport: &Transport) -> bool {
     let (server, client) = if ip.v4 { DHCP } else { DHCPV6 };
-    // DHCPv6 servers and relays answer from their link-local address (fe80::/10)
     transport.source_port == server
         && transport.port == client
         && (ip.v4 || ip.source.hi >> 54 == 0x3fa)
 }
 
 #[inline(always)]
-const fn fragment_key(ip: &Ip) -> FragmentKey {
+const fn dhcp_client_port(v4: bool) -> u16 {
+    let (_, client) = if v4 { DHCP } else { DHCPV6 };
+    client
+}
+
+#[inline(always)]
+const fn is_dhcp_request(ip: &Ip, transport: &Transport) -> bool {
+    let (server, client) = if ip.v4 { DHCP } else { DHCPV6 };
+    transport.source_port == client && transport.port == server
+}
+
+/// Where a train of fragments is seen: what comes in from outside must not follow a first fragment that a container
+/// sent, or the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    ToHost = 0,
+    ToContainer = 1,
+    FromContainer = 2,
+}
+
+#[inline(always)]
+const fn fragment_key(ip: &Ip, way: Way) -> FragmentKey {
     // the reassembly key: RFC 791 counts the protocol in, RFC 8200 does not
     let protocol = if ip.v4 { ip.protocol as u32 } else { 0 };
     FragmentKey {
         source: ip.source,
         destination: ip.destination,
         id: ip.fragment_id,
-        protocol,
+        protocol: protocol | (way as u32) << 8,
     }
 }
 
 /// A fragment behind the first: follows the first one's verdict.
 #[inline(always)]
-fn later_fragment<T: Tables>(ip: &Ip, tables: &mut T) -> Decision {
+fn later_fragment<T: Tables>(ip: &Ip, way: Way, tables: &mut T) -> Decision {
     if ip.protocol == protocol::TCP && ip.fragment_offset < FIRST_TCP_FRAGMENT_END {
         return because(Reason::DropFragment);
     }
     let now = tables.now();
-    match tables.fragment_seen(&fragment_key(ip)) {
+    match tables.fragment_seen(&fragment_key(ip, way)) {
         Some(seen) if now.saturating_sub(seen) <= FRAGMENT_TIMEOUT => because(Reason::PassFragment),
         _ => because(Reason::DropFragment),
     }
-}
-
-/// Notes the flow of a packet that goes out, unless policy would let its answer in anyway: a server's clients can
-/// then neither fill nor thrash the flow table.
-#[inline(always)]
-pub fn egress<P: Packet + ?Sized, T: Tables>(
-    packet: &P,
-    link: &Link,
-    config: &Config,
-    tables: &mut T,
-) -> Option<()> {
-    let ip = match link.ethertype {
-        ethertype::IPV4 => parse::ipv4(packet, link.network, Lengths::Trusted),
-        ethertype::IPV6 => parse::ipv6(packet, link.network, Lengths::Trusted),
-        _ => None,
-    }?;
-    if link.broken || ip.fragment_offset != 0 {
-        return None;
-    }
-    let transport = parse::transport(packet, &ip).ok()?;
-    let mut key = FlowKey {
-        local: ip.source,
-        remote: ip.destination,
-        local_port: transport.source_port,
-        remote_port: transport.port,
-        protocol: ip.protocol,
-        zero: [0; 3],
-    };
-    let answer = if parse::is_icmp(ip.protocol, ip.v4) {
-        let reply = quote::reply_type(ip.v4, transport.port)?;
-        key.local_port = transport.identifier;
-        key.remote_port = 0;
-        reply
-    } else {
-        transport.source_port
-    };
-    let service = service::index(ip.protocol, ip.v4, answer);
-    let entry = entry(config, tables, service, ip.v4, &ip.destination, &ip.source);
-    if matrix::allows(entry) {
-        return None;
-    }
-    // nobody answers from `::`
-    if flow::is_wildcard(&key) {
-        return None;
-    }
-    let now = tables.now();
-    if let Some(flow) = live_flow(&key, tables) {
-        flow::touch(flow, flow::sent(flow.state, transport.flags), now);
-        return None;
-    }
-    // a reset of an unknown flow opens nothing
-    if ip.protocol == protocol::TCP
-        && transport.flags & tcp::RST != 0
-        && !tcp::opens(transport.flags)
-    {
-        return None;
-    }
-    tables.note_flow(&key, &flow::opened(ip.protocol, transport.flags, now));
-    None
 }

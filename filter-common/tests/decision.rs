@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use filter_common::extension::{self, Chain};
 use filter_common::flow;
-use filter_common::layout::{Address, Config, FlowKey, FlowState, FragmentKey, flag};
+use filter_common::layout::{Address, Config, FlowKey, FlowState, FragmentKey, binding, flag};
 use filter_common::matrix::{self, entry};
 use filter_common::packet::Packet;
-use filter_common::parse;
+use filter_common::parse::{self, Lengths};
 use filter_common::reason::Reason;
+use filter_common::row;
 use filter_common::service;
-use filter_common::verdict::{self, Tables};
+use filter_common::verdict::{self, Guarded, Tables};
 use proptest::prelude::*;
 
 /// A policy of one rule: tcp/443 from anywhere, in slot 7. Flows and fragments are plain maps.
@@ -21,6 +22,9 @@ struct OneRule {
     now: u64,
     sockets: bool,
     wildcard_until: u64,
+    /// `binding::*` of the container, whose MAC and address are those that `tcp` sends from.
+    known: u64,
+    reached: u64,
 }
 
 fn flow_words(key: &FlowKey) -> [u64; 5] {
@@ -67,6 +71,18 @@ impl Tables for OneRule {
             entry(matrix::CLOSED, 0)
         })
     }
+    fn reach(&mut self, _: u16) -> Option<u64> {
+        Some(self.reached)
+    }
+    fn binding_known(&mut self, _: u32) -> u64 {
+        self.known
+    }
+    fn binding_has_mac(&mut self, _: u32, mac: u64) -> bool {
+        mac == 0x0200_0000_0002
+    }
+    fn binding_has_address(&mut self, _: u32, v4: bool, address: &Address) -> bool {
+        v4 && *address == Address::v4(0x0a00_0001)
+    }
     fn within_rate(&mut self, _: u16, _: &Address) -> bool {
         true
     }
@@ -102,16 +118,32 @@ fn config() -> Config {
         service_classes: 2,
         flags,
         vlan_table: 0,
+        leaving_base: 0,
+        binding: 0,
+        reach_bit: 0,
+    }
+}
+
+/// A container that may be reached on tcp/443, and may send anything but from another's address.
+fn container() -> Config {
+    Config {
+        flags: config().flags | flag::CONTAINER | flag::SENDER,
+        leaving_base: 0,
+        ..config()
     }
 }
 
 fn judge(frame: &[u8], tables: &mut OneRule) -> Reason {
-    verdict::ingress(frame, &parse::link(frame), &config(), tables).reason
+    judge_as(frame, &config(), tables)
+}
+
+fn judge_as(frame: &[u8], config: &Config, tables: &mut OneRule) -> Reason {
+    verdict::arriving(frame, &parse::link(frame), Guarded::Host, config, tables).reason
 }
 
 fn send(frame: &[u8], tables: &mut OneRule) {
-    // what it returns only serves the `?` inside
-    let _ = verdict::egress(frame, &parse::link(frame), &config(), tables);
+    let decision = verdict::from_host(frame, &parse::link(frame), &config(), tables);
+    assert_eq!(decision.reason, Reason::PassEgress, "nothing is asked for");
 }
 
 /// Ethernet, IPv4, TCP; `flags` as in the TCP header.
@@ -325,6 +357,85 @@ fn later_fragments_follow_the_first() {
     assert_eq!(judge(&later, &mut tables), Reason::DropFragment, "too late");
 }
 
+#[test]
+fn frames_that_no_neighbour_sends() {
+    let config = Config {
+        flags: config().flags | flag::MARTIANS,
+        ..config()
+    };
+    let tables = &mut OneRule::default();
+    let true_one = tcp([10, 0, 0, 1], [10, 0, 0, 2], (5, 443), 2);
+    assert_eq!(judge_as(&true_one, &config, tables), Reason::PassRule);
+    let land = tcp([10, 0, 0, 2], [10, 0, 0, 2], (443, 443), 2);
+    assert_eq!(judge_as(&land, &config, tables), Reason::DropMartian);
+    assert_eq!(judge(&land, tables), Reason::PassRule, "not asked for");
+    let mut group = true_one;
+    group[6] |= 1;
+    assert_eq!(judge_as(&group, &config, tables), Reason::DropMartian);
+}
+
+#[test]
+fn the_reverse_path_comes_before_the_rules() {
+    let config = Config {
+        flags: config().flags | flag::REVERSE_PATH,
+        reach_bit: 5,
+        ..config()
+    };
+    let open = tcp([10, 0, 0, 1], [10, 0, 0, 2], (5, 443), 2);
+    for (reached, reason) in [
+        (0, Reason::DropReversePath),
+        (!(1 << 5), Reason::DropReversePath),
+        (1 << 5, Reason::PassRule),
+    ] {
+        let tables = &mut OneRule {
+            reached,
+            ..OneRule::default()
+        };
+        assert_eq!(judge_as(&open, &config, tables), reason, "{reached:x}");
+    }
+}
+
+#[test]
+fn a_container_sends_as_itself() {
+    let row_of = |frame: &[u8], known: u64| {
+        let tables = &mut OneRule {
+            known,
+            ..OneRule::default()
+        };
+        let decision = verdict::from_container(
+            frame,
+            &parse::link(frame),
+            Lengths::Checked,
+            &container(),
+            tables,
+        );
+        (decision.reason, decision.rule)
+    };
+    let own = tcp([10, 0, 0, 1], [10, 0, 0, 2], (5, 443), 2);
+    assert_eq!(row_of(&own, binding::KNOWN), (Reason::PassRule, 7));
+    assert_eq!(
+        row_of(&own, binding::UNKNOWN),
+        (Reason::DropBinding, row::BINDING_UNKNOWN)
+    );
+    let other = tcp([10, 0, 0, 3], [10, 0, 0, 2], (5, 443), 2);
+    assert_eq!(
+        row_of(&other, binding::KNOWN),
+        (Reason::DropBinding, row::BINDING_SOURCE)
+    );
+    assert_eq!(row_of(&other, binding::OPEN), (Reason::PassRule, 7));
+    let nobody = tcp([0, 0, 0, 0], [10, 0, 0, 2], (5, 443), 2);
+    assert_eq!(
+        row_of(&nobody, binding::KNOWN),
+        (Reason::DropBinding, row::BINDING_SOURCE)
+    );
+    let mut mac = own;
+    mac[11] = 3;
+    assert_eq!(
+        row_of(&mac, binding::KNOWN),
+        (Reason::DropBinding, row::BINDING_MAC)
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -335,6 +446,11 @@ proptest! {
         // random bytes hardly ever are a TCP packet to 443; whatever passes was read to its end
         prop_assert!(!reason.passes() || matches!(reason, Reason::PassRule | Reason::PassControl | Reason::PassReply));
         send(&bytes, &mut tables);
+        for known in [binding::UNKNOWN, binding::KNOWN, binding::OPEN] {
+            tables.known = known;
+            let decision = verdict::from_container(bytes.as_slice(), &parse::link(bytes.as_slice()), Lengths::Trusted, &container(), &mut tables);
+            prop_assert!(known != binding::UNKNOWN || decision.reason == Reason::DropBinding);
+        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Counting, and the sampled drops. Every packet comes through [`count`] exactly once.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use aya_ebpf::helpers::generated::bpf_xdp_load_bytes;
 use filter_common::event::Event;
 use filter_common::layout::{Counter, EventHeader};
 use filter_common::limits::{EVENT_BYTES, EVENTS_PER_EPOCH};
@@ -9,10 +8,8 @@ use filter_common::reason::{REASON_SLOTS, Reason};
 use filter_common::verdict::Decision;
 
 use crate::maps;
-use crate::packet::XdpFrame;
-
-/// No frame is shorter (`ETH_HLEN`); comparing with it tells Linux 6.1's verifier that the length is not 0.
-const ETHERNET_HEADER: u64 = 14;
+use crate::packet::Frame;
+use crate::tables::masked;
 
 /// Adds a packet to an interface's counters; `enforced` is false for what monitor mode would have dropped.
 #[inline(always)]
@@ -64,7 +61,7 @@ unsafe fn add(counter: *mut Counter, length: u64) {
 /// Reports a drop, within this CPU's budget for its reason: a flood costs one comparison a packet, and does not hide
 /// drops under other reasons.
 #[inline(always)]
-pub fn sample(frame: &XdpFrame<'_>, ifindex: u32, decision: &Decision, enforced: bool) {
+pub fn sample<F: Frame>(frame: &F, ifindex: u32, decision: &Decision, enforced: bool) {
     let Some(control) = maps::CONTROL.get(0) else {
         return;
     };
@@ -105,14 +102,9 @@ pub fn sample(frame: &XdpFrame<'_>, ifindex: u32, decision: &Decision, enforced:
             reason: decision.reason as u8,
             monitored: u8::from(!enforced),
         };
-        if captured >= ETHERNET_HEADER
-            && bpf_xdp_load_bytes(
-                frame.context().ctx,
-                0,
-                (&raw mut (*target).frame).cast(),
-                captured as u32,
-            ) != 0
-        {
+        // 1 to EVENT_BYTES, in the form that Linux 6.1's verifier can follow: behind a comparison it is another copy
+        let length = masked::<{ EVENT_BYTES as u32 - 1 }>((captured as usize).wrapping_sub(1)) + 1;
+        if !frame.load((&raw mut (*target).frame).cast(), length as u32) {
             (*target).header.captured = 0;
         }
     }

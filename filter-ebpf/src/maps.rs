@@ -5,12 +5,13 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use filter_common::layout::{
-    Config, Control, Counter, EventBudget, FlowKey, FlowState, FragmentKey, InterfaceCounters,
-    RateLimits,
+    Binding, Config, Control, Counter, EventBudget, FlowKey, FlowState, FragmentKey,
+    InterfaceCounters, RateLimits,
 };
 use filter_common::limits::{
     BANKS, CONFIG_SLOTS, EVENT_RING, FLOWS as FLOW_SLOTS, FRAGMENTS as FRAGMENT_SLOTS,
-    IFINDEX_SLOTS, INTERFACE_SLOTS, MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS, VLAN_IDS, VLAN_TABLES,
+    IFINDEX_SLOTS, INTERFACE_SLOTS, MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS, SOURCE_CLASSES, VLAN_IDS,
+    VLAN_TABLES,
 };
 use filter_common::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
 use filter_common::service::SERVICES as SERVICE_SLOTS;
@@ -45,6 +46,12 @@ pub static SERVICES: Array<[u16; SERVICE_SLOTS], BANKS, MAPPED> = Array::new();
 /// Verdicts; `Config::matrix_base` says where a profile's part begins.
 #[btf_map]
 pub static MATRIX: Array<[u16; MATRIX_ROW], 1, MAPPED> = Array::new();
+/// Class of a source -> the interfaces that lead to it, a bit each.
+#[btf_map]
+pub static REACH: Array<[u64; SOURCE_CLASSES], BANKS, MAPPED> = Array::new();
+/// bank * INTERFACE_SLOTS + slot
+#[btf_map]
+pub static BINDINGS: Array<Binding, { BANKS * INTERFACE_SLOTS }, MAPPED> = Array::new();
 /// bank * RULE_SLOTS + rule
 #[btf_map]
 pub static LIMITS: Array<RateLimits, { BANKS * RULE_SLOTS }, MAPPED> = Array::new();

@@ -2,10 +2,13 @@
 //! form that the verifier follows: constant size, offset with a known bound.
 
 use core::arch::asm;
+use core::ffi::c_void;
 use core::mem::offset_of;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
-use aya_ebpf::helpers::generated::{bpf_skb_pull_data, bpf_xdp_get_buff_len};
+use aya_ebpf::helpers::generated::{
+    bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use filter_common::extension::{self, Chain, Walk};
 use filter_common::packet::Packet;
@@ -103,6 +106,18 @@ extern "C" fn walk_extensions_out(skb: *mut __sk_buff, next: u32, at: u32, end: 
     )
 }
 
+/// What counting and sampling ask of a frame.
+pub trait Frame: Packet {
+    /// Bytes of the whole frame, fragments included.
+    fn frame_length(&self) -> u64;
+
+    /// Copies the first `length` bytes to `target`.
+    ///
+    /// # Safety
+    /// `target` has room for them.
+    unsafe fn load(&self, target: *mut c_void, length: u32) -> bool;
+}
+
 /// A frame before the kernel has an skb for it.
 pub struct XdpFrame<'a> {
     ctx: &'a XdpContext,
@@ -128,15 +143,23 @@ impl<'a> XdpFrame<'a> {
         }
     }
 
+    #[cfg(feature = "log")]
     #[inline(always)]
     pub fn context(&self) -> &XdpContext {
         self.ctx
     }
+}
 
-    /// Bytes of the whole frame, fragments included.
+impl Frame for XdpFrame<'_> {
     #[inline(always)]
-    pub fn frame_length(&self) -> u64 {
+    fn frame_length(&self) -> u64 {
         self.length as u64
+    }
+
+    #[inline(always)]
+    unsafe fn load(&self, target: *mut c_void, length: u32) -> bool {
+        // SAFETY: the context is the kernel's; the caller vouches for `target`.
+        unsafe { bpf_xdp_load_bytes(self.ctx.ctx, 0, target, length) == 0 }
     }
 }
 
@@ -162,7 +185,7 @@ impl Packet for XdpFrame<'_> {
     }
 }
 
-/// A packet of our own stack on its way out.
+/// A frame that has an skb: on its way out, or at the host's end of a container link.
 pub struct SkbFrame<'a> {
     ctx: &'a TcContext,
     data: usize,
@@ -202,6 +225,19 @@ impl<'a> SkbFrame<'a> {
         let (present, tci) = unsafe { ((*skb).vlan_present, (*skb).vlan_tci) };
         let id = tci as u16 & 0x0fff;
         (present != 0 && id != 0).then_some(id)
+    }
+}
+
+impl Frame for SkbFrame<'_> {
+    #[inline(always)]
+    fn frame_length(&self) -> u64 {
+        self.ctx.len() as u64
+    }
+
+    #[inline(always)]
+    unsafe fn load(&self, target: *mut c_void, length: u32) -> bool {
+        // SAFETY: the context is the kernel's; the caller vouches for `target`.
+        unsafe { bpf_skb_load_bytes(self.ctx.skb.skb.cast(), 0, target, length) == 0 }
     }
 }
 

@@ -12,9 +12,10 @@ use aya_ebpf::bindings::{
     bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6,
 };
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_sk_release, bpf_skc_lookup_tcp};
-use filter_common::layout::{Address, Config, FlowKey, FlowState, FragmentKey};
+use filter_common::layout::{Address, Binding, Config, FlowKey, FlowState, FragmentKey, binding};
 use filter_common::limits::{
-    BANKS, CONFIG_SLOTS, MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS, VLAN_IDS, VLAN_TABLES, slot_places,
+    BANKS, BOUND_ADDRESSES, BOUND_MACS, CONFIG_SLOTS, MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS,
+    SOURCE_CLASSES, VLAN_IDS, VLAN_TABLES, slot_places,
 };
 use filter_common::prefix::{self, ROOT6_LEN};
 use filter_common::rate;
@@ -101,7 +102,7 @@ const DESTINATIONS: u32 = 1;
 /// when swapped; Linux 6.1's verifier does not. (Not an empty barrier: two lines of source would share an instruction,
 /// which the kernel refuses.)
 #[inline(always)]
-fn masked<const MASK: u32>(mut number: usize) -> usize {
+pub fn masked<const MASK: u32>(mut number: usize) -> usize {
     // SAFETY: one instruction on one register.
     unsafe { asm!("{0} &= {1}", inout(reg) number, const MASK, options(pure, nomem, nostack)) };
     number
@@ -150,6 +151,53 @@ extern "C" fn class6(hi: u64, lo: u64, root: u32) -> i64 {
     prefix::lookup6(words[index], hi, lo, |index| maps::CELLS6.get(index)).map_or(-1, i64::from)
 }
 
+/// Whether a binding has this MAC. A global function (see packet.rs).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bound_mac(index: u32, mac: u64) -> u64 {
+    let Some(bound) = maps::BINDINGS.get(index) else {
+        return 0;
+    };
+    // without a branch: the verifier would walk every combination
+    let mut found = 0;
+    for at in 0..BOUND_MACS {
+        found |= u64::from(bound.macs[at] == mac);
+    }
+    found
+}
+
+/// Whether a binding has this IPv4 address. A global function (see packet.rs).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bound4(index: u32, address: u32) -> u64 {
+    let Some(bound) = maps::BINDINGS.get(index) else {
+        return 0;
+    };
+    for at in 0..BOUND_ADDRESSES {
+        let [network, mask] = bound.v4[at];
+        if address & mask == network {
+            return 1;
+        }
+    }
+    0
+}
+
+/// Whether a binding has this IPv6 address. A global function (see packet.rs).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bound6(index: u32, hi: u64, lo: u64) -> u64 {
+    let Some(bound) = maps::BINDINGS.get(index) else {
+        return 0;
+    };
+    for at in 0..BOUND_ADDRESSES {
+        let [network_hi, network_lo, mask_hi, mask_lo] = bound.v6[at];
+        if (hi & mask_hi ^ network_hi) | (lo & mask_lo ^ network_lo) == 0 {
+            return 1;
+        }
+    }
+    0
+}
+
 impl Tables for PolicyTables {
     #[inline(always)]
     fn source_class(&mut self, v4: bool, address: &Address) -> Option<u16> {
@@ -173,6 +221,35 @@ impl Tables for PolicyTables {
     #[inline(always)]
     fn matrix_entry(&mut self, index: u32) -> Option<u16> {
         Some(maps::MATRIX.get(index / MATRIX_ROW as u32)?[index as usize & (MATRIX_ROW - 1)])
+    }
+
+    #[inline(always)]
+    fn reach(&mut self, class: u16) -> Option<u64> {
+        Some(
+            maps::REACH.get(self.bank)?
+                [masked::<{ SOURCE_CLASSES as u32 - 1 }>(class as usize) & (SOURCE_CLASSES - 1)],
+        )
+    }
+
+    #[inline(always)]
+    fn binding_has_mac(&mut self, binding: u32, mac: u64) -> bool {
+        bound_mac(binding, mac) != 0
+    }
+
+    #[inline(always)]
+    fn binding_has_address(&mut self, binding: u32, v4: bool, address: &Address) -> bool {
+        if v4 {
+            bound4(binding, address.lo as u32) != 0
+        } else {
+            bound6(binding, address.hi, address.lo) != 0
+        }
+    }
+
+    #[inline(always)]
+    fn binding_known(&mut self, binding: u32) -> u64 {
+        maps::BINDINGS
+            .get(binding)
+            .map_or(binding::UNKNOWN, |bound: &Binding| bound.known)
     }
 
     #[inline(always)]

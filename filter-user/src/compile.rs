@@ -6,6 +6,8 @@ mod addresses;
 mod classes;
 mod matrix;
 pub mod prefix;
+mod reach;
+pub mod registry;
 mod services;
 mod slots;
 
@@ -14,7 +16,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use filter_common::layout::{RateLimits, flag};
 use filter_common::limits::RULE_SLOTS;
 
-use crate::policy::{FragmentPolicy, Policy, Profile, Rate};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::policy::{FragmentPolicy, Policy, Profile, Rate, ReversePath};
 
 pub use addresses::AddressTables;
 pub use classes::TooManyClasses;
@@ -29,6 +33,34 @@ pub struct HostFacts {
     pub own_v6: Vec<Ipv6Addr>,
     /// Broadcast addresses of the networks it is on: they reach the host itself.
     pub broadcast: Vec<Ipv4Addr>,
+    /// Those of `own_v6` that are still looked for duplicates (RFC 4862): ours to send from, but not yet refused.
+    pub tentative_v6: Vec<Ipv6Addr>,
+    /// Networks and addresses of its containers: never a source from outside.
+    pub inside_v4: Vec<Ipv4Net>,
+    /// See `inside_v4`.
+    pub inside_v6: Vec<Ipv6Net>,
+    /// Networks that the interfaces of a profile (by its place in the policy) are on: their members are no martians there.
+    pub connected: Vec<(usize, IpNet)>,
+    /// Routes of all tables; only looked at where a profile asks for the reverse path.
+    pub routes: Vec<Route>,
+    /// For each interface with the strict reverse path, the output interfaces that count as it: itself, its master,
+    /// what is stacked on it. The place in this list is its bit.
+    pub strict: Vec<Vec<u32>>,
+}
+
+/// A unicast route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Routing table.
+    pub table: u32,
+    /// Where it leads.
+    pub prefix: IpNet,
+    /// The lowest of a prefix's metrics counts.
+    pub metric: u32,
+    /// Output interfaces; none if it says "unreachable".
+    pub interfaces: Vec<u32>,
+    /// Where it leads out is not known.
+    pub any: bool,
 }
 
 /// The largest verdict matrix that is accepted: 16 Mi entries, 32 MiB for each of the two banks.
@@ -49,6 +81,8 @@ pub struct Compiled {
     pub profiles: Vec<CompiledProfile>,
     /// By rule slot.
     pub limits: Vec<RateLimits>,
+    /// By class of source: the interfaces that lead there, a bit each.
+    pub reach: Vec<u64>,
 }
 
 /// Where one profile's part of the matrix lies, and its switches.
@@ -56,12 +90,16 @@ pub struct Compiled {
 pub struct CompiledProfile {
     /// First entry, from the start of the bank's matrix.
     pub matrix_offset: u32,
+    /// First entry about what leaves.
+    pub leaving_offset: u32,
     /// Number of source classes.
     pub source_classes: u32,
     /// Number of service classes.
     pub service_classes: u32,
     /// `filter_common::layout::flag`
     pub flags: u32,
+    /// A route to a source may lead out of any interface.
+    pub any_interface: bool,
 }
 
 /// Why a policy cannot be put into tables.
@@ -105,7 +143,7 @@ pub fn compile(
 ) -> Result<Compiled, CompileError> {
     slots.assign(policy)?;
     let services = services::classify(policy)?;
-    let sources = addresses::sources(policy)?;
+    let sources = addresses::sources(policy, host)?;
     let destinations = addresses::destinations(policy, host)?;
     let (matrix, offsets) =
         matrix::build(policy, slots, &services, &sources, destinations.as_ref())?;
@@ -113,14 +151,27 @@ pub fn compile(
         .profiles
         .iter()
         .zip(offsets)
-        .map(|(profile, matrix_offset)| CompiledProfile {
-            matrix_offset,
+        .map(|(profile, offsets)| CompiledProfile {
+            matrix_offset: offsets.arriving,
+            leaving_offset: offsets.leaving,
             source_classes: sources.members.len() as u32,
             service_classes: services.members.len() as u32,
             flags: flags(profile, destinations.is_some()),
+            any_interface: profile.antispoof.reverse_path != ReversePath::Strict,
+        })
+        .collect();
+    let reach = (0..sources.members.len())
+        .map(|class| {
+            sources
+                .meanings(class)
+                .fold(0, |word, meaning| match meaning {
+                    addresses::Meaning::Reached(bits) => word | bits,
+                    _ => word,
+                })
         })
         .collect();
     Ok(Compiled {
+        reach,
         services: services.table,
         sources: sources.tables,
         destinations: destinations.map(|destinations| destinations.tables),
@@ -142,6 +193,13 @@ fn flags(profile: &Profile, destinations: bool) -> u32 {
         (control.dhcp, flag::DHCP),
         (control.pmtu, flag::PMTU),
         (destinations, flag::DESTINATIONS),
+        (profile.antispoof.martians, flag::MARTIANS),
+        (
+            profile.antispoof.reverse_path != ReversePath::Off,
+            flag::REVERSE_PATH,
+        ),
+        (profile.antispoof.egress, flag::SENDER),
+        (profile.containers.is_some(), flag::CONTAINER),
     ]
     .iter()
     .fold(0, |flags, &(on, bit)| if on { flags | bit } else { flags })
@@ -155,7 +213,7 @@ fn limits(policy: &Policy, slots: &RuleSlots) -> Vec<RateLimits> {
         source_tolerance: 0,
     };
     let mut limits = vec![none; RULE_SLOTS];
-    for rule in policy.profiles.iter().flat_map(|profile| &profile.allow) {
+    for rule in policy.profiles.iter().flat_map(Profile::rules) {
         let (interval, tolerance) = schedule(rule.rate);
         let (source_interval, source_tolerance) = schedule(rule.rate_per_source);
         limits[slots.slot(&rule.id) as usize] = RateLimits {

@@ -2,11 +2,16 @@
 //!
 //! It may die at any time: what it put in force stays, and the next one goes on from the pins. It never detaches.
 
+mod bindings;
+mod bits;
 mod engine;
 mod events;
 mod links;
 mod lock;
 mod managed;
+mod pace;
+mod topology;
+mod view;
 
 use std::future::Future;
 use std::io;
@@ -15,14 +20,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use futures::StreamExt;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::control::{self, Shared};
+use crate::policy::Policy;
+pub use bindings::cni::CACHE as CNI_CACHE;
 use engine::Engine;
-use links::Watch;
+use links::{Links, Peers, Watch};
 
 /// What a daemon is told.
 #[derive(Clone, Debug)]
@@ -37,6 +43,8 @@ pub struct Options {
     pub bpffs: PathBuf,
     /// Flows to remember; counts when the flow table is made, not later.
     pub flows: u32,
+    /// The cache of libcni, with the results of CNI plugins.
+    pub cni_cache: PathBuf,
 }
 
 /// The kernel or a privilege that is missing.
@@ -48,7 +56,7 @@ pub struct Unsupported(pub String);
 const EVENT_EPOCH: Duration = Duration::from_millis(100);
 
 /// Changes of links and addresses come in bursts: they are looked at together after this long.
-const SETTLE: Duration = Duration::from_millis(20);
+const SETTLE: Duration = Duration::from_millis(10);
 
 /// Links, addresses and attachments are compared with the kernel's even without news: netlink may lose messages, and a
 /// program that is taken off behind our back is no news to it.
@@ -65,18 +73,17 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let _lock = lock::take(&options.run_dir)?;
     // before the first look, so that nothing that changes in between is missed
     let mut watch = Watch::start().context("cannot watch links and addresses")?;
-    let links = watch
-        .snapshot()
+    let loaded = engine::read_policy(&options.policy)?;
+    let (links, peers) = snapshot(&mut watch, &loaded.policy)
         .await
         .context("cannot list links and addresses")?;
 
-    let mut engine = Engine::start(&options, links)?;
+    let mut engine = Engine::start(&options, loaded, links, &peers)?;
     // believe the kernel, not the pins: a link may be attached to a device that is not ours any more
-    let links = watch
-        .snapshot()
+    let (links, peers) = snapshot(&mut watch, engine.policy())
         .await
         .context("cannot list links and addresses")?;
-    engine.reconcile(links);
+    engine.reconcile(links, peers);
     let shared = Arc::new(Shared::new());
     let listener = control::bind(&options.run_dir)?;
     shared.set_status(engine.status());
@@ -124,11 +131,12 @@ async fn serve(
         ticker(sd_notify::watchdog_enabled().map_or(Duration::from_mins(1), |limit| limit / 3));
     tokio::pin!(shutdown);
     loop {
+        let due = engine.due().map(Instant::from_std);
         tokio::select! {
             () = &mut shutdown => return Ok(()),
             _ = hangup.recv() => {
                 notify(&[NotifyState::Reloading]);
-                engine.reload();
+                reload(engine, watch).await;
                 notify(&[NotifyState::Ready]);
                 shared.set_status(engine.status());
             }
@@ -140,9 +148,12 @@ async fn serve(
                 engine.renew_event_budget();
             }
             _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                look(engine, watch, shared).await;
+            }
             _ = audit.tick() => look(engine, watch, shared).await,
-            news = watch.changed.next() => {
-                if news.is_none() {
+            alive = watch.news() => {
+                if !alive {
                     anyhow::bail!("the netlink connection ended; start the daemon again (the filter stays in force)");
                 }
                 tokio::time::sleep(SETTLE).await;
@@ -153,11 +164,41 @@ async fn serve(
     }
 }
 
+/// Reads the policy file again. A bad one changes nothing and is remembered.
+async fn reload(engine: &mut Engine, watch: &mut Watch) {
+    let outcome = match engine.reread() {
+        Ok(loaded) => match snapshot(watch, &loaded.policy).await {
+            Ok((links, peers)) => engine.replace_policy(loaded, links, &peers),
+            Err(error) => Err(anyhow::Error::new(error).context("cannot list links and addresses")),
+        },
+        Err(error) => Err(error),
+    };
+    engine.note_reload(outcome);
+}
+
+/// Links and addresses, and what this policy wants to know beside.
+async fn snapshot(watch: &mut Watch, policy: &Policy) -> Result<(Links, Peers), rtnetlink::Error> {
+    let links = watch.snapshot(view::wants_routes(policy)).await?;
+    let peers = peers(watch, policy, &links).await;
+    Ok((links, peers))
+}
+
+async fn peers(watch: &Watch, policy: &Policy, links: &Links) -> Peers {
+    let containers: Vec<u32> = view::containers(policy, links).into_keys().collect();
+    watch.peers(links, &containers).await
+}
+
 /// Compares links and addresses with what the filter knows.
-async fn look(engine: &mut Engine, watch: &Watch, shared: &Shared) {
-    match watch.snapshot().await {
-        Ok(links) => {
-            engine.reconcile(links);
+async fn look(engine: &mut Engine, watch: &mut Watch, shared: &Shared) {
+    let looked = async {
+        let links = watch.snapshot(view::wants_routes(engine.policy())).await?;
+        engine.guard(&links);
+        let peers = peers(watch, engine.policy(), &links).await;
+        Ok::<_, rtnetlink::Error>((links, peers))
+    };
+    match looked.await {
+        Ok((links, peers)) => {
+            engine.reconcile(links, peers);
             shared.set_status(engine.status());
         }
         Err(error) => tracing::error!(

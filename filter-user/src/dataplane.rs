@@ -9,13 +9,14 @@ pub mod conntrack;
 pub mod counters;
 mod flows;
 mod grace;
+pub mod in_force;
 mod link_info;
 mod load;
 mod memory;
 mod pins;
 pub mod pod;
 
-pub use attach::{AttachError, Attached, Mode};
-pub use bank::{Assignment, PushError};
-pub use load::{Dataplane, LoadError, Sizes};
+pub use attach::{AttachError, Attached, Mode, Side, interface_name};
+pub use bank::{Assignment, PushError, UNBOUND};
+pub use load::{Dataplane, LoadError, Sizes, TcProgram, XdpProgram};
 pub use pins::{Pins, detach};

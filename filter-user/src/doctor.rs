@@ -4,7 +4,7 @@
 //! setting, so it is safe to run on a live host and beside a running daemon.
 //!
 //! Three steps, each in its own file: [`probe`] reads the system into a plain [`reading::Reading`],
-//! [`interface`] and [`host`] judge that reading, and this file prints the outcome. The judges see
+//! [`interface`], [`sources`] and [`host`] judge that reading, and this file prints the outcome. The judges see
 //! nothing but the reading, so tests feed them machines that are not at hand.
 
 mod attached;
@@ -19,6 +19,10 @@ mod offloads;
 mod parsing_tests;
 mod probe;
 mod reading;
+mod sources;
+#[cfg(test)]
+mod sources_tests;
+mod sysctl;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -28,6 +32,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
+
+use crate::policy::AntiSpoof;
 
 /// Outcome of one check. The order is by severity, so `max` of several is the worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -147,6 +153,9 @@ pub struct PolicyNeeds {
     pub generic_xdp: bool,
     /// Bytes of map memory the compiled policy takes, both banks.
     pub memory: Option<u64>,
+    /// What the interface's profile says of sources; `None` if none judges its untagged frames, or it is one of
+    /// container links, where bindings decide.
+    pub antispoof: Option<AntiSpoof>,
 }
 
 /// How to recognise the filter's own programs, and what the policy needs.
@@ -205,6 +214,7 @@ pub fn xdp_program(interface: &str) -> Option<String> {
 
 fn judge(name: &str, reading: &reading::Reading, options: &Options) -> Report {
     let mut checks = interface::checks(name, reading, options);
+    checks.extend(sources::checks(reading, options));
     checks.extend(host::checks(reading, options));
     Report {
         interface: name.to_owned(),

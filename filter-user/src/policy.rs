@@ -2,10 +2,14 @@
 //! validated [`Policy`]. It must never touch the kernel, and never stop at the first mistake:
 //! every error is reported with its place in the file and its cure.
 
+mod antispoof;
 mod cidr;
+mod claims;
+mod containers;
 mod diagnostic;
 mod group;
 mod interface;
+mod keys;
 mod lint;
 mod load;
 mod model;

@@ -11,6 +11,7 @@ pub mod links;
 pub mod namespace;
 pub mod packet_socket;
 pub mod process;
+pub mod ring;
 pub mod scratch;
 pub mod topology;
 

@@ -4,28 +4,37 @@
 pub mod case;
 pub mod flow;
 mod judge;
+mod leaving;
+mod note;
 pub mod parse;
 pub mod policy;
+pub mod registry;
 pub mod rules;
+pub mod select;
+mod source;
 pub mod table;
+pub mod world;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use flow::{Buckets, Flows, Fragments, Key};
+use flow::{Buckets, Flows, Fragments};
 use judge::Judge;
-use parse::{Fragment, SCTP, TCP, Transport, UDP};
 pub use policy::RawPolicy;
-use rules::{Packet, Profile, Service};
+use rules::Profile;
+use select::select;
+use world::LinkFacts;
+pub use world::World;
 
 /// Every reason, in the order of the counters.
-pub const REASONS: [&str; 20] = [
+pub const REASONS: [&str; 22] = [
     "pass_rule",
     "pass_reply",
     "pass_related",
     "pass_control",
     "pass_fragment",
     "pass_unmanaged",
+    "pass_egress",
     "drop_malformed",
     "drop_ethertype",
     "drop_protocol",
@@ -40,34 +49,8 @@ pub const REASONS: [&str; 20] = [
     "drop_port",
     "drop_blocked",
     "drop_rate",
+    "drop_send",
 ];
-
-/// The host around the filter.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct World {
-    /// The host's IPv4 addresses.
-    pub own_v4: Vec<Ipv4Addr>,
-    /// The host's IPv6 addresses.
-    pub own_v6: Vec<Ipv6Addr>,
-}
-
-impl World {
-    /// Whether the address is one of the host's own.
-    #[must_use]
-    pub fn owns(&self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V4(v4) => self.own_v4.contains(&v4),
-            IpAddr::V6(v6) => self.own_v6.contains(&v6),
-        }
-    }
-
-    /// Whether a packet to the address is routed on: not ours, not multicast, not broadcast.
-    #[must_use]
-    pub fn forwards(&self, address: IpAddr) -> bool {
-        let to_many = address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST);
-        !self.owns(address) && !to_many
-    }
-}
 
 /// A host TCP socket: local address and port, remote address and port.
 pub type Socket = (IpAddr, u16, IpAddr, u16);
@@ -77,9 +60,10 @@ pub type Socket = (IpAddr, u16, IpAddr, u16);
 pub struct Outcome {
     /// The reason it is counted under.
     pub reason: &'static str,
-    /// The rule that matched: an allow or deny rule's id, `default` for an open profile.
+    /// What matched: the id of an allow, deny or send rule, `default` for an open profile or without a send list, the
+    /// row that made the sender a forger.
     pub rule: Option<String>,
-    /// Whether the frame goes on to the stack.
+    /// Whether the frame goes on.
     pub pass: bool,
     /// Whether it is counted as `would_drop` (monitor mode).
     pub would_drop: bool,
@@ -90,16 +74,22 @@ pub struct Outcome {
 /// The model: policy, own addresses and what was seen so far.
 #[derive(Debug)]
 pub struct Oracle {
+    setting: Setting,
+    memory: Memory,
+}
+
+#[derive(Debug)]
+struct Setting {
     profiles: Vec<Profile>,
     world: World,
     sockets: HashSet<Socket>,
-    memory: Memory,
 }
 
 #[derive(Debug, Default)]
 struct Memory {
     flows: Flows,
-    fragments: Fragments,
+    /// Towards the host, towards a container, from a container: none follows the others.
+    fragments: [Fragments; 3],
     buckets: Buckets,
 }
 
@@ -107,11 +97,13 @@ impl Oracle {
     /// An oracle that has seen no packet yet.
     #[must_use]
     pub fn new(policy: &RawPolicy, world: World) -> Self {
-        let profiles = rules::resolve(policy);
-        Self {
-            profiles,
+        let setting = Setting {
+            profiles: rules::resolve(policy),
             world,
             sockets: HashSet::new(),
+        };
+        Self {
+            setting,
             memory: Memory::default(),
         }
     }
@@ -119,109 +111,68 @@ impl Oracle {
     /// Tells of the host's TCP sockets that are connected (not listening).
     #[must_use]
     pub fn with_sockets(mut self, sockets: impl IntoIterator<Item = Socket>) -> Self {
-        self.sockets.extend(sockets);
+        self.setting.sockets.extend(sockets);
         self
     }
 
-    /// Judges a received frame.
+    /// Judges a frame that arrives: at the host by an outer interface, at a container by its link.
     pub fn ingress(&mut self, interface: &str, frame: &[u8], now_ns: u64) -> Outcome {
         let link = parse::link(frame);
-        let Some(profile) = rules::select(&self.profiles, interface, link.vlan) else {
-            let reason = "pass_unmanaged";
-            return Outcome {
-                reason,
-                rule: None,
-                pass: true,
-                would_drop: false,
-                profile: None,
-            };
+        let Some(judge) = self.setting.judge(interface, &link, now_ns) else {
+            return unmanaged();
         };
-        let judge = Judge {
-            profile,
-            world: &self.world,
-            sockets: &self.sockets,
-            now: now_ns,
-        };
-        let (reason, rule) = judge.frame(&link, &mut self.memory);
-        let drop = reason.starts_with("drop_");
-        let would_drop = drop && !profile.enforce;
-        let profile = Some(profile.name.clone());
-        Outcome {
-            reason,
-            rule,
-            pass: !drop || would_drop,
-            would_drop,
-            profile,
-        }
+        outcome(judge.profile, judge.arriving(&link, &mut self.memory))
     }
 
-    /// Notes what a sent frame opens.
-    pub fn egress(&mut self, interface: &str, frame: &[u8], now_ns: u64) {
+    /// Judges a frame that leaves, and notes what it opens if it passes.
+    pub fn egress(&mut self, interface: &str, frame: &[u8], now_ns: u64) -> Outcome {
         let link = parse::link(frame);
-        let Some(profile) = rules::select(&self.profiles, interface, link.vlan) else {
-            return;
+        let Some(judge) = self.setting.judge(interface, &link, now_ns) else {
+            return unmanaged();
         };
-        let ip = match link.content {
-            Ok((0x0800, bytes)) => parse::ipv4(bytes),
-            Ok((0x86dd, bytes)) => parse::ipv6(bytes),
-            _ => return,
-        };
-        let Ok(ip) = ip else { return };
-        if matches!(ip.fragment, Fragment::Later { .. }) {
-            return;
+        let verdict = judge.leaving(&link, &mut self.memory);
+        if verdict.0.starts_with("pass_") {
+            judge.note(&link, &mut self.memory.flows);
         }
-        let Ok(transport) = parse::transport(&ip) else {
-            return;
-        };
-        let (local_port, remote_port, flags, service) = match transport {
-            Transport::Tcp {
-                source,
-                destination,
-                flags,
-            } => (source, destination, flags, Service::Port(TCP, source)),
-            Transport::Udp {
-                source,
-                destination,
-            } => (source, destination, 0, Service::Port(UDP, source)),
-            Transport::Sctp {
-                source,
-                destination,
-            } => (source, destination, 0, Service::Port(SCTP, source)),
-            Transport::Icmp {
-                kind, identifier, ..
-            } => match (kind, ip.source) {
-                (8 | 13, IpAddr::V4(_)) | (128, IpAddr::V6(_)) => {
-                    (identifier, 0, 0, Service::Number(ip.protocol))
-                }
-                _ => return,
-            },
-            Transport::Other => (0, 0, 0, Service::Number(ip.protocol)),
-        };
-        let mirrored = Packet {
-            source: ip.destination,
-            destination: ip.source,
-            service,
-        };
-        // The lists come before the default verdict: what they let in is let in by no rule.
-        let reply = match (transport, ip.source) {
-            (Transport::Icmp { kind: 8, .. }, IpAddr::V4(_)) => Some(0),
-            (Transport::Icmp { kind: 13, .. }, IpAddr::V4(_)) => Some(14),
-            (Transport::Icmp { kind: 128, .. }, IpAddr::V6(_)) => Some(129),
-            _ => None,
-        };
-        let listed = reply.is_some_and(|kind| profile.lists_icmp(ip.source.is_ipv6(), kind))
-            && profile.allowed(&mirrored, &self.world).is_none();
-        if !listed && profile.lets_in(&mirrored, &self.world) {
-            return;
-        }
-        let key = Key {
-            local: ip.source,
-            remote: ip.destination,
-            local_port,
-            remote_port,
-            protocol: ip.protocol,
-        };
-        self.memory.flows.outgoing(key, flags, now_ns);
+        outcome(judge.profile, verdict)
+    }
+}
+
+impl Setting {
+    fn judge(&self, interface: &str, link: &parse::Link<'_>, now: u64) -> Option<Judge<'_>> {
+        static NOTHING: LinkFacts = LinkFacts::none();
+        let bridge = self.world.bridge(interface);
+        let profile = select(&self.profiles, interface, bridge, link.vlan)?;
+        Some(Judge {
+            profile,
+            world: &self.world,
+            facts: self.world.links.get(interface).unwrap_or(&NOTHING),
+            binding: profile.binding(interface, &self.world),
+            sockets: &self.sockets,
+            now,
+        })
+    }
+}
+
+fn unmanaged() -> Outcome {
+    Outcome {
+        reason: "pass_unmanaged",
+        rule: None,
+        pass: true,
+        would_drop: false,
+        profile: None,
+    }
+}
+
+fn outcome(profile: &Profile, (reason, rule): judge::Verdict) -> Outcome {
+    let drop = reason.starts_with("drop_");
+    let would_drop = drop && !profile.enforce;
+    Outcome {
+        reason,
+        rule,
+        pass: !drop || would_drop,
+        would_drop,
+        profile: Some(profile.name.clone()),
     }
 }
 

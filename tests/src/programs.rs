@@ -4,23 +4,29 @@
 //! read. Must never judge: what an outcome means is the test's business.
 
 pub mod checks;
+pub mod container;
 pub mod daemon;
 pub mod dhcp;
 pub mod echo;
 pub mod foreign;
 pub mod http;
 pub mod iperf;
+pub mod marker;
 pub mod ping;
 pub mod probes;
 pub mod resolver;
 pub mod scan;
+pub mod sink;
+pub mod spoof;
 
 pub use checks::{Check, Expected, Seen};
+pub use container::{Container, Network};
 pub use daemon::{Count, Counters, Edgefilter};
 pub use http::{Nginx, PythonHttp, curl, curl_from};
 pub use ping::ping;
 pub use resolver::{Resolver, dig};
 pub use scan::{Port, Scan, nmap};
+pub use sink::Sink;
 
 use std::path::PathBuf;
 
@@ -40,7 +46,8 @@ pub fn package(program: &str) -> &str {
         "dig" => "bind9-dnsutils",
         "dnsmasq" => "dnsmasq-base",
         "dhclient" => "isc-dhcp-client",
-        "ip" => "iproute2",
+        "busybox" => "busybox-static",
+        "ip" | "tc" => "iproute2",
         "nft" => "nftables",
         "nsenter" => "util-linux",
         "ping" => "iputils-ping",

@@ -2,11 +2,15 @@
 //! Must never depend on anything but the seed: no clock, no environment, no hash order.
 
 pub mod dice;
+pub mod facts;
 pub mod frames;
+pub mod guards;
 pub mod mutate;
 pub mod policy;
 pub mod pools;
+pub mod prefixes;
 pub mod scenario;
+pub mod senders;
 pub mod shrink;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -22,7 +26,7 @@ pub const SHORTEST: usize = 14;
 /// The longest frame generated: it fits one page with the headroom an XDP program gets.
 pub const LONGEST: usize = 1514;
 
-/// The host that random cases are about.
+/// The host that random cases are about, before anything more is known of it.
 #[must_use]
 pub fn world() -> World {
     World {
@@ -36,21 +40,17 @@ pub fn world() -> World {
             Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x10),
             Ipv6Addr::LOCALHOST,
         ],
+        ..World::default()
     }
 }
 
-/// A random policy and at least `frames` frames under it. The same seed gives the same case.
+/// A random host, a random policy and at least `frames` frames under it. The same seed gives the same case.
 #[must_use]
 pub fn case(seed: u64, frames: usize) -> Case {
-    case_in(seed, frames, &world())
-}
-
-/// Like [`case`], about another host.
-#[must_use]
-pub fn case_in(seed: u64, frames: usize, world: &World) -> Case {
     let mut dice = Dice::new(seed);
-    let policy = policy::policy(&mut dice, world);
-    let pools = Pools::new(&policy, world);
+    let world = facts::world(&mut dice);
+    let policy = policy::policy(&mut dice, &world);
+    let pools = Pools::new(&policy, &world);
     let mut steps = Vec::new();
     while steps.len() < frames {
         steps.extend(scenario::scenario(&mut dice, &pools));
@@ -58,10 +58,9 @@ pub fn case_in(seed: u64, frames: usize, world: &World) -> Case {
     Case {
         description: "random".into(),
         seed: format!("{seed:#x}"),
-        own_v4: world.own_v4.clone(),
-        own_v6: world.own_v6.clone(),
         // A policy made of strings and numbers is always writable.
         policy: policy.to_text().unwrap_or_default(),
+        world,
         steps,
     }
 }
@@ -71,7 +70,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::oracle::{RawPolicy, case::Direction};
+    use crate::oracle::RawPolicy;
+    use crate::oracle::case::Direction;
+    use crate::oracle::policy::RawProfile;
 
     #[test]
     fn a_seed_gives_the_same_case_again() {
@@ -82,7 +83,9 @@ mod tests {
     #[test]
     fn policies_read_as_they_were_written() {
         for seed in 0..200 {
-            let policy = policy::policy(&mut Dice::new(seed), &world());
+            let mut dice = Dice::new(seed);
+            let world = facts::world(&mut dice);
+            let policy = policy::policy(&mut dice, &world);
             let text = policy.to_text().unwrap();
             assert_eq!(RawPolicy::parse(&text).unwrap(), policy, "{text}");
         }
@@ -101,34 +104,62 @@ mod tests {
 
     #[test]
     fn every_reason_the_datapath_has_is_met_often() {
-        let mut seen = BTreeMap::new();
-        for seed in 0..60 {
+        let mut seen: BTreeMap<(bool, bool), BTreeMap<&str, usize>> = BTreeMap::new();
+        for seed in 0..80 {
             let case = case(seed, 500);
             for (step, outcome) in case.steps.iter().zip(case.outcomes().unwrap()) {
-                if step.direction == Direction::Ingress {
-                    *seen.entry(outcome.unwrap().reason).or_insert(0) += 1;
-                }
+                let profile = outcome.profile.as_deref();
+                let policy = RawPolicy::parse(&case.policy).unwrap();
+                let of = profile.and_then(|name| policy.profiles.get(name));
+                let container = of.is_some_and(RawProfile::for_containers);
+                let key = (container, step.direction == Direction::Ingress);
+                let seen = seen.entry(key).or_default();
+                *seen.entry(outcome.reason).or_insert(0) += 1;
             }
         }
-        for reason in [
+        let everywhere = [
             "pass_rule",
             "pass_reply",
             "pass_related",
             "pass_control",
             "pass_fragment",
-            "pass_unmanaged",
             "drop_malformed",
             "drop_ethertype",
+            "drop_fragment",
+            "drop_binding",
+        ];
+        let refused = [
             "drop_protocol",
             "drop_icmp",
-            "drop_fragment",
             "drop_denied",
             "drop_source",
             "drop_port",
-        ] {
+        ];
+        let forged = ["drop_martian", "drop_own_address", "drop_reverse_path"];
+        let mut wanted: Vec<((bool, bool), &str)> = Vec::new();
+        for container in [false, true] {
+            wanted.extend(refused.map(|reason| ((container, true), reason)));
+            wanted.extend(everywhere.map(|reason| ((true, container), reason)));
+        }
+        wanted.extend(
+            everywhere[..8]
+                .iter()
+                .map(|reason| ((false, true), *reason)),
+        );
+        wanted.extend(forged.map(|reason| ((false, true), reason)));
+        wanted.extend(
+            ["pass_egress", "drop_binding", "pass_unmanaged"]
+                .map(|reason| ((false, false), reason)),
+        );
+        wanted.extend([
+            ((true, false), "drop_send"),
+            ((false, true), "pass_unmanaged"),
+        ]);
+        for (who, reason) in wanted {
+            let count = seen.get(&who).and_then(|seen| seen.get(reason));
             assert!(
-                seen.get(reason).is_some_and(|count| *count >= 50),
-                "{reason}: {seen:?}"
+                count.is_some_and(|count| *count >= 20),
+                "(container, arriving) {who:?}, {reason}: {seen:?}"
             );
         }
     }

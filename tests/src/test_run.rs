@@ -2,6 +2,7 @@
 //! counter deltas out. Owns the network and mount namespace of the thread that uses it. Must never
 //! attach a program, and never let a frame reach a network.
 
+pub mod assignment;
 pub mod campaign;
 pub mod clock;
 pub mod counters;

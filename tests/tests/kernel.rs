@@ -8,6 +8,10 @@
 mod bypass;
 #[path = "kernel/events.rs"]
 mod events;
+#[path = "kernel/martians.rs"]
+mod martians;
+#[path = "kernel/opinion.rs"]
+mod opinion;
 #[path = "kernel/oracle.rs"]
 mod oracle;
 #[path = "kernel/outgoing.rs"]
@@ -18,6 +22,8 @@ mod pins;
 mod program;
 #[path = "kernel/rates.rs"]
 mod rates;
+#[path = "kernel/sources.rs"]
+mod sources;
 #[path = "kernel/swaps.rs"]
 mod swaps;
 #[path = "kernel/table.rs"]

@@ -9,12 +9,26 @@
 mod access;
 #[path = "namespaces/bypass.rs"]
 mod bypass;
+#[path = "namespaces/changes.rs"]
+mod changes;
+#[path = "namespaces/containers.rs"]
+mod containers;
+#[path = "namespaces/containers_bindings.rs"]
+mod containers_bindings;
+#[path = "namespaces/containers_forgeries.rs"]
+mod containers_forgeries;
+#[path = "namespaces/containers_life.rs"]
+mod containers_life;
 #[path = "namespaces/continuity.rs"]
 mod continuity;
 #[path = "namespaces/control.rs"]
 mod control;
+#[path = "namespaces/departures.rs"]
+mod departures;
 #[path = "namespaces/forged.rs"]
 mod forged;
+#[path = "namespaces/forgeries.rs"]
+mod forgeries;
 #[path = "namespaces/hardening.rs"]
 mod hardening;
 #[path = "namespaces/interfaces.rs"]
@@ -23,5 +37,11 @@ mod interfaces;
 mod scans;
 #[path = "namespaces/shipped.rs"]
 mod shipped;
+#[path = "namespaces/spoofed.rs"]
+mod spoofed;
 #[path = "namespaces/support.rs"]
 mod support;
+#[path = "namespaces/timeline.rs"]
+mod timeline;
+#[path = "namespaces/tools.rs"]
+mod tools;

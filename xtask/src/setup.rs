@@ -121,11 +121,14 @@ fn look(purposes: &[Purpose]) -> Result<Missing> {
     // Elsewhere the packages have other names: each test says which program
     // it misses.
     if apt::is_here() {
-        let wanted: Vec<&str> = packages::PACKAGES
+        let mut wanted: Vec<&str> = packages::PACKAGES
             .iter()
             .filter(|package| purposes.contains(&package.purpose))
             .map(|package| package.name)
             .collect();
+        // One package may serve two purposes.
+        wanted.sort_unstable();
+        wanted.dedup();
         missing.packages = apt::missing(&wanted)?;
     }
     Ok(missing)

@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use filter_common::limits::FLOWS;
 
+use crate::daemon::CNI_CACHE;
+
 /// Edge filter for Linux: drops what a policy does not let in before the network stack sees it.
 #[derive(Debug, Parser)]
 #[command(
@@ -163,6 +165,9 @@ pub struct Run {
     /// Flows to remember; a table that exists keeps its size
     #[arg(long, value_name = "N", default_value_t = FLOWS as u32, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
     pub flows: u32,
+    /// Cache of libcni: container links are bound to what CNI plugins gave them
+    #[arg(long, env = "EDGEFILTER_CNI_CACHE", value_name = "DIR", default_value = CNI_CACHE, value_hint = ValueHint::DirPath)]
+    pub cni_cache: PathBuf,
     /// What to log: error, warn, info, debug, trace, or directives such as `info,filter_user::daemon=debug`
     #[arg(long, env = "EDGEFILTER_LOG", value_name = "LEVEL", default_value = "info", value_parser = super::logging::directives)]
     pub log: String,

@@ -15,7 +15,7 @@ use super::output::{note, show_diagnostics};
 use super::{Check, Color, Globals, Outcome, Output};
 use crate::compile::{HostFacts, RuleSlots, compile};
 use crate::dataplane::Sizes;
-use crate::policy::{self, AddressSet, Destination, Policy, PrefixSet};
+use crate::policy::{self, AddressSet, Destination, Policy, PrefixSet, Profile};
 
 /// Checks the file. Diagnostics go to standard error, or into the document.
 pub fn check(globals: &Globals, arguments: &Check, out: &mut Output<'_>) -> Result<Outcome> {
@@ -118,18 +118,19 @@ fn too_large(file: &Path, message: &str) -> serde_json::Value {
     })
 }
 
-/// Rules, and prefixes in the lists they use.
+/// Rules, and prefixes in the lists that rules and source checks use.
 fn figures(policy: &Policy) -> (usize, usize) {
     let mut sets: HashMap<*const PrefixSet, usize> = HashMap::new();
     let mut add = |set: &Arc<PrefixSet>| {
         sets.insert(Arc::as_ptr(set), set.v4.len() + set.v6.len());
     };
+    for profile in &policy.profiles {
+        let antispoof = &profile.antispoof;
+        let lists = [&antispoof.legitimate, &antispoof.egress_sources];
+        lists.into_iter().flatten().for_each(&mut add);
+    }
     let mut rules = 0;
-    for rule in policy
-        .profiles
-        .iter()
-        .flat_map(|profile| profile.deny.iter().chain(&profile.allow))
-    {
+    for rule in policy.profiles.iter().flat_map(Profile::rules) {
         rules += 1;
         if let AddressSet::Prefixes(set) = &rule.from {
             add(set);

@@ -1,14 +1,13 @@
 //! `edgefilter detach`: the only command that takes the filter off.
 
 use anyhow::{Context, Result};
-use nix::net::if_::if_indextoname;
 use serde_json::json;
 use tokio::runtime::Builder;
 
 use super::output::note;
 use super::{Globals, Outcome, Output, privilege};
 use crate::control;
-use crate::dataplane::{self, Pins};
+use crate::dataplane::{self, Pins, interface_name};
 use crate::report::printable;
 
 /// Detaches and says from what.
@@ -58,19 +57,19 @@ impl Link {
         let ifindex = name
             .rsplit_once('-')
             .and_then(|(_, index)| index.parse().ok());
-        let interface = ifindex.and_then(|index| if_indextoname(index).ok());
+        let interface = ifindex.and_then(interface_name);
         Self {
             name,
             ifindex,
-            interface: interface.map(|name| name.to_string_lossy().into_owned()),
+            interface,
         }
     }
 
     fn text(&self) -> String {
-        let side = if self.name.starts_with("xdp") {
-            "ingress"
-        } else {
-            "egress"
+        let side = match self.name.split('-').next() {
+            Some("xdp" | "send") => "ingress",
+            Some("tcx" | "deliver") => "egress",
+            _ => "ingress and egress",
         };
         match (&self.interface, self.ifindex) {
             (Some(interface), _) => format!("detached from {} ({side})\n", printable(interface)),

@@ -34,7 +34,7 @@ fn needs(globals: &Globals, file: &Path, interface: &str) -> Result<PolicyNeeds>
     if !loaded.warnings.is_empty() {
         show_diagnostics(&loaded.warnings, globals.color);
     }
-    let profiles = loaded.policy.profile_for(interface);
+    let profiles = loaded.policy.profile_for(interface, None);
     if profiles.is_empty() {
         note(&format!(
             "edgefilter: no profile of {} names {interface}: it would not be filtered",
@@ -52,5 +52,10 @@ fn needs(globals: &Globals, file: &Path, interface: &str) -> Result<PolicyNeeds>
             .first()
             .is_some_and(|(_, profile)| profile.generic_xdp),
         memory: Some(memory),
+        antispoof: profiles
+            .iter()
+            .map(|(_, profile)| profile)
+            .find(|profile| profile.vlans.is_empty() && profile.containers.is_none())
+            .map(|profile| profile.antispoof.clone()),
     })
 }

@@ -28,6 +28,7 @@ pub fn run(globals: &Globals, arguments: &Run) -> Result<Outcome> {
         run_dir: globals.run_dir.clone(),
         bpffs: globals.bpffs.clone(),
         flows: arguments.flows,
+        cni_cache: arguments.cni_cache.clone(),
     };
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)

@@ -61,12 +61,15 @@ pub(super) trait Position: Copy + Ord + Hash {
     const ZERO: Self;
     /// The next position, `None` at the end of the line.
     fn next(self) -> Option<Self>;
+    /// The position before, `None` at its beginning.
+    fn before(self) -> Option<Self>;
 }
 
 macro_rules! position {
     ($($type:ty)*) => { $(impl Position for $type {
         const ZERO: Self = 0;
         fn next(self) -> Option<Self> { self.checked_add(1) }
+        fn before(self) -> Option<Self> { self.checked_sub(1) }
     })* };
 }
 position!(u32 u128);

@@ -1,5 +1,6 @@
 //! Classes of services: positions of the service table that the same rules and settings cover.
 
+use filter_common::quote::icmp;
 use filter_common::service::{self, protocol};
 
 use super::classes::{Classes, Stretch, TooManyClasses, cut};
@@ -18,6 +19,12 @@ pub(super) enum Member {
     Allow { profile: usize, rule: usize },
     /// Let in as control traffic: ICMP types, ethertypes.
     Control { profile: usize },
+    /// The nth rule of a container profile's send list.
+    Send { profile: usize, rule: usize },
+    /// What comes from a host that has no address yet, of either version of IP.
+    NoAddress4,
+    /// See `NoAddress4`.
+    NoAddress6,
 }
 
 #[derive(Debug)]
@@ -36,6 +43,17 @@ const NEIGHBOUR: [u32; 3] = [135, 136, 137];
 const ROUTER: [u32; 2] = [133, 134];
 /// MLD query (RFC 2710): unanswered, a snooping switch forgets the groups that neighbour discovery needs.
 const MLD_QUERY: u32 = 130;
+
+/// What asks for an IPv4 address comes from 0.0.0.0 (RFC 2131), as do reports of groups (RFC 3376, 4.2.13).
+const DHCP_SERVER: u32 = 67;
+/// What comes from `::`: duplicate address detection, router solicitation, reports of groups (RFC 4862, RFC 3590).
+const NO_ADDRESS6: [u16; 5] = [
+    icmp::V6_MLD_REPORT,
+    icmp::V6_MLD_DONE,
+    icmp::V6_ROUTER_SOLICIT,
+    icmp::V6_NEIGHBOUR_SOLICIT,
+    icmp::V6_MLD2_REPORT,
+];
 
 pub(super) fn classify(policy: &Policy) -> Result<ServiceClasses, TooManyClasses> {
     let mut meaning = Vec::new();
@@ -76,6 +94,38 @@ pub(super) fn classify(policy: &Policy) -> Result<ServiceClasses, TooManyClasses
         };
         cover(Member::Discovery { profile: number }, queries);
         cover(Member::Control { profile: number }, control(profile));
+        let send = profile
+            .containers
+            .iter()
+            .flat_map(|c| c.send.iter().flatten());
+        for (rule, text) in send.enumerate() {
+            cover(
+                Member::Send {
+                    profile: number,
+                    rule,
+                },
+                rule_ranges(text),
+            );
+        }
+    }
+    if policy
+        .profiles
+        .iter()
+        .any(|profile| profile.antispoof.martians)
+    {
+        cover(
+            Member::NoAddress4,
+            vec![
+                single(service::UDP + DHCP_SERVER),
+                single(service::PROTOCOL + protocol::IGMP as u32),
+            ],
+        );
+        cover(
+            Member::NoAddress6,
+            NO_ADDRESS6
+                .map(|kind| single(service::ICMPV6 + kind as u32))
+                .to_vec(),
+        );
     }
     let mut classes = Classes::new("services");
     let ranges = cut(&stretches, &mut classes)?;

@@ -4,19 +4,22 @@
 use std::collections::HashMap;
 
 use filter_common::limits::RULE_SLOTS;
-use filter_common::matrix::DEFAULT_RULE;
+use filter_common::row;
 
-use crate::policy::Policy;
-
-/// The id of the rule that stands for a profile's default verdict `pass`.
-pub const DEFAULT_RULE_ID: &str = "default";
+use super::registry;
+use crate::policy::{MAX_RULES, Policy, Profile};
 
 /// All slots are taken by rules of the policies in force.
 #[derive(Debug, thiserror::Error)]
-#[error("the policy has more than {} rules", RULE_SLOTS - 2)]
+#[error("the policy has more than {MAX_RULES} rules")]
 pub struct SlotsFull;
 
-/// Rule ids and their slots.
+// every rule and every row has a slot
+const _: () = assert!(
+    MAX_RULES + row::FIRST_FREE as usize + registry::V4.len() + registry::V6.len() <= RULE_SLOTS
+);
+
+/// Ids of rules and names of rows, and their slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleSlots {
     slots: HashMap<String, u16>,
@@ -34,9 +37,13 @@ impl RuleSlots {
     pub fn known(known: impl IntoIterator<Item = (String, u16)>) -> Self {
         let mut slots: HashMap<String, u16> = known
             .into_iter()
-            .filter(|(_, slot)| *slot > DEFAULT_RULE && (*slot as usize) < RULE_SLOTS)
+            .filter(|(_, slot)| *slot >= row::FIRST_FREE && (*slot as usize) < RULE_SLOTS)
             .collect();
-        slots.insert(DEFAULT_RULE_ID.to_owned(), DEFAULT_RULE);
+        slots.extend(
+            row::FIXED
+                .iter()
+                .map(|(slot, name, _)| ((*name).to_owned(), *slot)),
+        );
         Self {
             slots,
             fresh: Vec::new(),
@@ -60,41 +67,49 @@ impl RuleSlots {
 
     /// Gives every rule of the policy a slot. Ids that are gone keep theirs until the room is needed.
     pub(super) fn assign(&mut self, policy: &Policy) -> Result<(), SlotsFull> {
-        let ids: Vec<&str> = policy
+        let rules = policy.profiles.iter().flat_map(Profile::rules);
+        let mut ids: Vec<String> = rules.map(|rule| rule.id.clone()).collect();
+        if policy
             .profiles
             .iter()
-            .flat_map(|profile| profile.deny.iter().chain(&profile.allow))
-            .map(|rule| rule.id.as_str())
-            .collect();
+            .any(|profile| profile.antispoof.martians)
+        {
+            ids.extend(
+                registry::V4
+                    .iter()
+                    .chain(registry::V6)
+                    .map(registry::row_id),
+            );
+        }
         let mut taken = vec![false; RULE_SLOTS];
         self.slots
             .values()
             .for_each(|slot| taken[*slot as usize] = true);
-        let mut free = (DEFAULT_RULE as usize + 1..RULE_SLOTS)
+        let mut free = (row::FIRST_FREE as usize..RULE_SLOTS)
             .filter(|slot| !taken[*slot])
             .collect::<Vec<_>>()
             .into_iter();
         for id in &ids {
-            if self.slots.contains_key(*id) {
+            if self.slots.contains_key(id) {
                 continue;
             }
             let slot = match free.next() {
                 Some(slot) => slot as u16,
                 None => self.reclaim(&ids)?,
             };
-            self.slots.insert((*id).to_owned(), slot);
+            self.slots.insert(id.clone(), slot);
             self.fresh.push(slot);
         }
         Ok(())
     }
 
     /// Takes the slot of an id that the policy no longer has.
-    fn reclaim(&mut self, ids: &[&str]) -> Result<u16, SlotsFull> {
+    fn reclaim(&mut self, ids: &[String]) -> Result<u16, SlotsFull> {
         let gone = self
             .slots
-            .keys()
-            .find(|id| id.as_str() != DEFAULT_RULE_ID && !ids.contains(&id.as_str()))
-            .cloned()
+            .iter()
+            .find(|(id, slot)| **slot >= row::FIRST_FREE && !ids.contains(id))
+            .map(|(id, _)| id.clone())
             .ok_or(SlotsFull)?;
         self.slots.remove(&gone).ok_or(SlotsFull)
     }

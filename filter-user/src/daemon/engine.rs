@@ -4,27 +4,39 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use nix::fcntl::Flock;
-use nix::net::if_::if_indextoname;
 
 use super::Options;
-use super::links::Links;
-use super::managed::{Managed, Plan, assignments, is_named, is_named_exactly, plan};
+use super::bindings::Former;
+use super::bindings::cni::{CniCache, CniResults};
+use super::bits;
+use super::links::{Links, Peers};
+use super::managed::{Managed, Plan, assignments, is_named_exactly, plan};
+use super::pace::Pace;
+use super::view::{self, View};
 use crate::compile::{Compiled, RuleSlots, compile};
-use crate::dataplane::counters;
-use crate::dataplane::pod::{InterfaceLabelFields, to_bytes};
-use crate::dataplane::{Assignment, Attached, Dataplane, Mode, Pins, PushError, Sizes, conntrack};
+use crate::dataplane::{
+    Assignment, Dataplane, Pins, PushError, Side, Sizes, counters, in_force, interface_name,
+};
 use crate::policy::{self, Loaded, Policy};
-use crate::report::status::{InterfaceStatus, PolicyStatus, Status};
 
-/// Interface and rule names for readers of events.
-#[derive(Debug, Default)]
-pub(super) struct Names {
-    pub(super) interfaces: HashMap<u32, String>,
-    pub(super) rules: HashMap<u16, String>,
+mod attach;
+mod describe;
+
+pub(super) use describe::Names;
+
+/// Why tables are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// A policy is put in force.
+    Policy,
+    /// Links, addresses, routes or CNI results changed.
+    Host,
+    /// Nothing changed but what is in containers' network namespaces.
+    Containers,
 }
 
 pub(super) struct Engine {
@@ -32,7 +44,15 @@ pub(super) struct Engine {
     dataplane: Dataplane,
     loaded: Loaded,
     slots: RuleSlots,
+    /// The tables in force: links that come and go change nothing in them.
+    compiled: Arc<Compiled>,
     links: Links,
+    /// What the policy makes of the links.
+    view: View,
+    cni: CniCache,
+    /// As last read.
+    results: CniResults,
+    pace: Pace,
     managed: BTreeMap<u32, Managed>,
     /// What is in the tables, to tell whether they have to be written again.
     pushed: Vec<Assignment>,
@@ -40,6 +60,8 @@ pub(super) struct Engine {
     started_at: SystemTime,
     loaded_at: SystemTime,
     last_error: Option<String>,
+    /// The tables do not say what the links and addresses are: the last attempt failed.
+    behind: bool,
     /// Keeps other daemons off the pins.
     _lock: Flock<File>,
 }
@@ -47,16 +69,33 @@ pub(super) struct Engine {
 impl Engine {
     /// Puts the policy in force and attaches it. If it cannot, nothing that was in force is taken off, and nothing
     /// that was not is put on.
-    pub(super) fn start(options: &Options, links: Links) -> Result<Self> {
-        let loaded = read_policy(&options.policy)?;
+    pub(super) fn start(
+        options: &Options,
+        loaded: Loaded,
+        links: Links,
+        peers: &Peers,
+    ) -> Result<Self> {
         let pins = Pins::prepare(&options.bpffs)?;
         let lock = pins.lock()?;
         let known = counters::known_rules(&pins)?
             .into_iter()
             .map(|(slot, id, _)| (id, slot));
         let mut slots = RuleSlots::known(known);
+        let mut cni = CniCache::new(&options.cni_cache);
+        let former =
+            in_force::bindings(&pins).context("cannot tell which bindings are in force")?;
+        let former: Former = former
+            .into_iter()
+            .filter_map(|known| Some((known.ifindex, known.name, bits::read(&known.binding)?)))
+            .collect();
+        let results = cni.read();
+        let view = View::new(&loaded.policy, &links, &results, peers, &former);
+        let mut pace = Pace::default();
+        pace.count_all(peers);
+        pace.note(&links, &view.bindings);
         let compiled =
-            compile(&loaded.policy, &links.facts, &mut slots).context("the policy does not fit")?;
+            compile(&loaded.policy, &view.facts, &mut slots).context("the policy does not fit")?;
+        let compiled = Arc::new(compiled);
         let needed = Sizes::needed(&compiled)?;
         let dataplane = Dataplane::load(&pins, needed, options.flows)?;
         let now = SystemTime::now();
@@ -65,13 +104,19 @@ impl Engine {
             dataplane,
             loaded,
             slots,
+            compiled: Arc::clone(&compiled),
             links,
+            view,
+            cni,
+            results,
+            pace,
             managed: BTreeMap::new(),
             pushed: Vec::new(),
             names: Arc::default(),
             started_at: now,
             loaded_at: now,
             last_error: None,
+            behind: false,
             _lock: lock,
         };
         engine.refuse_foreign_programs()?;
@@ -79,9 +124,9 @@ impl Engine {
             .links
             .names
             .keys()
-            .any(|ifindex| engine.dataplane.is_attached(*ifindex));
+            .any(|ifindex| engine.is_attached(*ifindex));
         let plan = engine.plan()?;
-        engine.enforce(&compiled, plan)?;
+        engine.enforce(&compiled, plan, News::Policy)?;
         engine.attach_all();
         engine.judge_start(adopted)?;
         engine.dataplane.retire_others()?;
@@ -132,39 +177,63 @@ impl Engine {
         }
     }
 
-    /// Reads the policy file again. A bad one changes nothing and is remembered.
-    pub(super) fn reload(&mut self) {
-        match self.try_reload() {
+    /// The policy in force.
+    pub(super) fn policy(&self) -> &Policy {
+        &self.loaded.policy
+    }
+
+    /// The policy file as it is now.
+    pub(super) fn reread(&self) -> Result<Loaded> {
+        read_policy(&self.options.policy)
+    }
+
+    /// Remembers how a reload ended. A bad policy changed nothing.
+    pub(super) fn note_reload(&mut self, outcome: Result<u64>) {
+        match outcome {
             Ok(generation) => {
                 self.last_error = None;
                 tracing::info!(generation, "policy reloaded");
             }
             Err(error) => {
-                let error = format!("{error:#}");
+                let error = describe(&error);
                 tracing::error!(error, "the policy was not reloaded; the one in force stays");
                 self.last_error = Some(error);
             }
         }
     }
 
-    fn try_reload(&mut self) -> Result<u64> {
-        let loaded = read_policy(&self.options.policy)?;
+    /// Puts another policy in force, under the links there are now.
+    pub(super) fn replace_policy(
+        &mut self,
+        loaded: Loaded,
+        links: Links,
+        peers: &Peers,
+    ) -> Result<u64> {
         let mut slots = self.slots.clone();
-        let compiled = compile(&loaded.policy, &self.links.facts, &mut slots)
-            .context("the policy does not fit")?;
+        let results = self.cni.read();
+        let former = Former::of(&self.links, &self.view.bindings);
+        let view = View::new(&loaded.policy, &links, &results, peers, &former);
+        let compiled =
+            compile(&loaded.policy, &view.facts, &mut slots).context("the policy does not fit")?;
+        let compiled = Arc::new(compiled);
         let before = (
             std::mem::replace(&mut self.loaded, loaded),
             std::mem::replace(&mut self.slots, slots),
+            std::mem::replace(&mut self.links, links),
+            std::mem::replace(&mut self.view, view),
         );
         let done = self
             .refuse_foreign_programs()
             .and_then(|()| self.plan())
-            .and_then(|plan| self.enforce(&compiled, plan));
+            .and_then(|plan| self.enforce(&compiled, plan, News::Policy));
         if let Err(error) = done {
-            (self.loaded, self.slots) = before;
+            (self.loaded, self.slots, self.links, self.view) = before;
             return Err(error);
         }
         self.loaded_at = SystemTime::now();
+        self.results = results;
+        self.pace.count_all(peers);
+        self.pace.note(&self.links, &self.view.bindings);
         self.attach_all();
         self.release_unmanaged()?;
         Ok(self.dataplane.generation()?)
@@ -176,7 +245,7 @@ impl Engine {
         let keep = |ifindex: u32| {
             // a dump may miss a link while others come and go: ask for it by itself before its filter goes
             managed.contains_key(&ifindex)
-                || (!links.names.contains_key(&ifindex) && if_indextoname(ifindex).is_ok())
+                || (!links.names.contains_key(&ifindex) && interface_name(ifindex).is_some())
         };
         for ifindex in self.dataplane.forget_links(keep)? {
             match self.links.names.get(&ifindex) {
@@ -190,58 +259,106 @@ impl Engine {
         Ok(())
     }
 
+    /// When to look again, because changes wait that containers made.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.pace.due()
+    }
+
     /// Brings slots, tables and attachments in line with the links and addresses there are.
-    pub(super) fn reconcile(&mut self, links: Links) {
-        let same_links =
-            links.names == self.links.names && links.not_ethernet == self.links.not_ethernet;
-        let same_addresses = links.facts == self.links.facts || !self.asks_for_destinations();
+    pub(super) fn reconcile(&mut self, links: Links, peers: Peers) {
+        let peers = self.pace.count(Instant::now(), &links, peers);
+        let results = self.cni.read();
+        let former = Former::of(&self.links, &self.view.bindings);
+        let view = View::new(&self.loaded.policy, &links, &results, &peers, &former);
+        self.pace.note(&links, &view.bindings);
+        let news = if !self.behind && links == self.links && results == self.results {
+            News::Containers
+        } else {
+            News::Host
+        };
+        let same_links = links.names == self.links.names
+            && links.not_ethernet == self.links.not_ethernet
+            && view.sides == self.view.sides
+            && view.bound().eq(self.view.bound());
+        let same_remarks = view.bindings == self.view.bindings;
+        let same_facts = !self.behind && (view.facts == self.view.facts || !self.asks_for_facts());
         self.links = links;
+        self.results = results;
+        self.view = view;
+        if same_links && !same_remarks {
+            self.rename();
+        }
         self.drop_dead_links();
-        let dead_egress = self.dataplane.forget_dead_egress().unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot tell whether the egress program is attached");
+        let dead_tcx = self.dataplane.forget_dead_tcx().unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot tell whether the programs on TCX are attached");
             false
         });
-        let followed = if same_links && same_addresses {
-            let lost = dead_egress
+        let followed = if same_links && same_facts && self.same_macs() {
+            let lost = dead_tcx
                 || self.managed.values().any(|managed| managed.error.is_some())
                 || self
                     .managed
                     .keys()
-                    .any(|ifindex| !self.dataplane.is_attached(*ifindex));
+                    .any(|ifindex| !self.is_attached(*ifindex));
             if lost {
                 self.attach_all();
             }
             Ok(())
         } else {
-            self.follow_links(same_addresses)
+            self.follow_links(same_facts, news)
         };
-        if let Err(error) = followed {
-            let error = describe(&error);
-            tracing::error!(error, "cannot follow a change of links or addresses");
-            self.last_error = Some(error);
+        match followed {
+            Ok(()) if self.behind => {
+                self.behind = false;
+                self.last_error = None;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                let error = describe(&error);
+                tracing::error!(error, "cannot follow a change of links or addresses");
+                self.behind = true;
+                self.last_error = Some(error);
+            }
         }
+    }
+
+    /// Whether what each interface may send from is as it was pushed.
+    fn same_macs(&self) -> bool {
+        self.managed.iter().all(|(ifindex, managed)| {
+            view::profile(&self.loaded.policy, &self.links, *ifindex).is_none_or(|profile| {
+                self.view.bits(&self.links, *ifindex, profile) == managed.assignment.binding
+            })
+        })
+    }
+
+    fn is_attached(&self, ifindex: u32) -> bool {
+        self.dataplane.is_attached(ifindex, self.view.side(ifindex))
     }
 
     /// Forgets pins whose program is not on the interface: detached by somebody, or on a device of another namespace.
     fn drop_dead_links(&mut self) {
-        let ours = match self.dataplane.ingress_program_id() {
-            Ok(id) => id,
-            Err(error) => {
-                tracing::error!(%error, "cannot tell whether the program is attached");
-                return;
+        let mut dead = Vec::new();
+        for (ifindex, managed) in &self.managed {
+            let Some(which) = managed.hooks.xdp() else {
+                continue;
+            };
+            match self.dataplane.xdp_id(which) {
+                Ok(ours) if self.links.programs.get(ifindex) != Some(&ours) => dead.push(*ifindex),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%error, "cannot tell whether the program is attached");
+                    return;
+                }
             }
-        };
-        let dead: Vec<u32> = self
-            .managed
-            .iter()
-            .filter(|(ifindex, managed)| {
-                managed.error.is_none() && self.links.programs.get(ifindex) != Some(&ours)
-            })
-            .map(|(ifindex, _)| *ifindex)
-            .filter(|ifindex| {
-                self.links.names.contains_key(ifindex) && self.dataplane.is_attached(*ifindex)
-            })
-            .collect();
+        }
+        dead.retain(|ifindex| {
+            self.links.names.contains_key(ifindex)
+                && self
+                    .managed
+                    .get(ifindex)
+                    .is_some_and(|managed| managed.error.is_none())
+                && self.is_attached(*ifindex)
+        });
         if dead.is_empty() {
             return;
         }
@@ -254,21 +371,36 @@ impl Engine {
         }
     }
 
-    fn asks_for_destinations(&self) -> bool {
-        let profiles = &self.loaded.policy.profiles;
-        let mut rules = profiles
-            .iter()
-            .flat_map(|profile| profile.deny.iter().chain(&profile.allow));
-        rules.any(|rule| rule.to != policy::Destination::Any)
+    /// Whether the tables depend on anything but the policy.
+    fn asks_for_facts(&self) -> bool {
+        self.loaded.policy.profiles.iter().any(|profile| {
+            let antispoof = &profile.antispoof;
+            antispoof.martians
+                || antispoof.own_addresses
+                || antispoof.egress
+                || antispoof.reverse_path != policy::ReversePath::Off
+                || profile
+                    .rules()
+                    .any(|rule| rule.to != policy::Destination::Any)
+        })
     }
 
-    fn follow_links(&mut self, same_addresses: bool) -> Result<()> {
+    fn follow_links(&mut self, same_facts: bool, news: News) -> Result<()> {
         let plan = self.plan()?;
-        if !same_addresses || assignments(&plan.managed) != self.pushed {
-            let compiled = compile(&self.loaded.policy, &self.links.facts, &mut self.slots)?;
-            self.enforce(&compiled, plan)?;
+        if !same_facts || assignments(&plan.managed) != self.pushed {
+            let compiled = if same_facts {
+                Arc::clone(&self.compiled)
+            } else {
+                Arc::new(compile(
+                    &self.loaded.policy,
+                    &self.view.facts,
+                    &mut self.slots,
+                )?)
+            };
+            self.enforce(&compiled, plan, news)?;
         } else {
             self.managed = plan.managed;
+            self.rename();
         }
         self.attach_all();
         self.release_unmanaged()
@@ -281,54 +413,36 @@ impl Engine {
         Ok(plan(
             &self.loaded.policy,
             &self.links,
+            &self.view,
             &slots,
             &self.managed,
         ))
     }
 
     /// Puts tables and plan in force; on an error everything is as it was.
-    fn enforce(&mut self, compiled: &Compiled, plan: Plan) -> Result<()> {
+    fn enforce(&mut self, compiled: &Arc<Compiled>, plan: Plan, news: News) -> Result<()> {
         for slot in &plan.fresh {
             counters::zero_interface(self.dataplane.pins(), *slot)?;
         }
-        self.push(compiled, assignments(&plan.managed))?;
+        self.push(compiled, assignments(&plan.managed), news)?;
         for slot in plan.free {
-            self.label(slot, &free_label());
+            self.label(slot, &attach::free_label());
         }
+        self.compiled = Arc::clone(compiled);
         self.managed = plan.managed;
         self.rename();
         Ok(())
     }
 
-    fn rename(&self) {
-        let names = Names {
-            interfaces: self
-                .links
-                .names
-                .iter()
-                .map(|(ifindex, name)| (*ifindex, name.clone()))
-                .collect(),
-            rules: self
-                .slots
-                .iter()
-                .map(|(id, slot)| (slot, id.to_owned()))
-                .collect(),
-        };
-        match self.names.write() {
-            Ok(mut current) => *current = names,
-            Err(poisoned) => *poisoned.into_inner() = names,
-        }
-    }
-
     /// A foreign program on any interface stops us before anything is changed.
     fn refuse_foreign_programs(&self) -> Result<()> {
         for (ifindex, name) in &self.links.names {
+            if self.view.sides.get(ifindex) != Some(&Side::Outer) {
+                continue;
+            }
             // a dead pin does not vouch for what is on the interface
             let program = self.links.programs.get(ifindex);
-            if program.is_none()
-                || !is_named(&self.loaded.policy, name)
-                || self.dataplane.is_attached(*ifindex)
-            {
+            if program.is_none() || self.is_attached(*ifindex) {
                 continue;
             }
             if let Some(program) = crate::doctor::xdp_program(name) {
@@ -343,7 +457,12 @@ impl Engine {
     }
 
     /// Puts a compiled policy in force, on a larger set of tables if it needs one.
-    fn push(&mut self, compiled: &Compiled, assignments: Vec<Assignment>) -> Result<()> {
+    fn push(
+        &mut self,
+        compiled: &Compiled,
+        assignments: Vec<Assignment>,
+        news: News,
+    ) -> Result<()> {
         let profile_of: HashMap<&str, &str> = self
             .loaded
             .policy
@@ -351,9 +470,7 @@ impl Engine {
             .iter()
             .flat_map(|profile| {
                 profile
-                    .deny
-                    .iter()
-                    .chain(&profile.allow)
+                    .rules()
                     .map(|rule| (rule.id.as_str(), profile.name.as_str()))
             })
             .collect();
@@ -368,11 +485,16 @@ impl Engine {
         )?;
         match self.dataplane.push(compiled, &assignments) {
             Ok(generation) => {
-                tracing::info!(
-                    generation,
-                    interfaces = assignments.len(),
-                    "policy in force"
-                );
+                let interfaces = assignments.len();
+                match news {
+                    News::Policy | News::Host => {
+                        tracing::info!(generation, interfaces, "policy in force");
+                    }
+                    // as often as a container likes
+                    News::Containers => {
+                        tracing::debug!(generation, interfaces, "bindings in force");
+                    }
+                }
             }
             Err(PushError::TooLarge(needed)) => {
                 // a larger set beside the old one; links are switched over one by one in `attach_all`
@@ -387,164 +509,9 @@ impl Engine {
         self.pushed = assignments;
         Ok(())
     }
-
-    /// Attaches or replaces the program on every managed interface; failures are remembered by interface.
-    fn attach_all(&mut self) {
-        let mut all = std::mem::take(&mut self.managed);
-        let attached = |ifindex: &u32| self.dataplane.is_attached(*ifindex);
-        let first = !all.keys().any(attached);
-        let fresh = !all.keys().all(attached) || self.dataplane.has_new_flow_table();
-        for (ifindex, managed) in &mut all {
-            if self.links.not_ethernet.contains(ifindex) || managed.assignment.slot == 0 {
-                continue;
-            }
-            managed.error = None;
-            if let Err(error) = self.dataplane.attach_egress(*ifindex, &managed.name) {
-                managed.error = Some(describe(&anyhow!(error)));
-            }
-        }
-        if fresh {
-            // the egress program notes everything from here on; what was there before is asked from the kernel
-            self.note_existing(first);
-        }
-        for (ifindex, managed) in &mut all {
-            if managed.error.is_none() {
-                self.attach_one(*ifindex, managed);
-            }
-        }
-        self.managed = all;
-        let whole = self.managed.values().all(|managed| managed.error.is_none());
-        if whole && let Err(error) = self.dataplane.retire_others() {
-            tracing::warn!(%error, "cannot remove tables that nothing uses any more");
-        }
-    }
-
-    fn attach_one(&mut self, ifindex: u32, managed: &mut Managed) {
-        let Some(profile) = managed.profile(&self.loaded.policy) else {
-            return;
-        };
-        match self
-            .dataplane
-            .attach_ingress(ifindex, &managed.name, profile.generic_xdp)
-        {
-            Ok(Attached::Fresh(mode)) => {
-                tracing::info!(
-                    interface = managed.name,
-                    ?mode,
-                    profile = profile.name,
-                    enforce = profile.enforce,
-                    "attached"
-                );
-                managed.mode = Some(mode);
-            }
-            Ok(Attached::Replaced) => {
-                if managed.mode.is_none() {
-                    managed.mode =
-                        counters::interface_label(self.dataplane.pins(), managed.assignment.slot)
-                            .ok()
-                            .and_then(|label| Mode::from_number(label.mode));
-                }
-            }
-            Err(error) => {
-                let error = describe(&anyhow!(error));
-                tracing::error!(interface = managed.name, error, "not filtered");
-                managed.error = Some(error);
-            }
-        }
-        let label = InterfaceLabelFields {
-            name: to_bytes(&managed.name),
-            profile: to_bytes(&profile.name),
-            ifindex,
-            mode: managed.mode.map_or(0, Mode::number),
-        };
-        self.label(managed.assignment.slot, &label);
-    }
-
-    fn label(&self, slot: u16, label: &InterfaceLabelFields) {
-        if let Err(error) = counters::label_interface(self.dataplane.pins(), slot, label) {
-            tracing::error!(%error, "cannot name an interface's counters");
-        }
-    }
-
-    fn note_existing(&mut self, first: bool) {
-        let noted = conntrack::established().and_then(|flows| {
-            let count = self
-                .dataplane
-                .note_existing(&flows, &self.links.facts, first)?;
-            self.dataplane.flows_are_complete(count)?;
-            Ok(count)
-        });
-        match noted {
-            Ok(count) => tracing::info!(count, "noted the flows that were there before"),
-            // the host's own TCP connections are found by socket look-ups all the same
-            Err(error) => tracing::error!(
-                error = describe(&error),
-                "flows of containers and UDP exchanges from before may be cut"
-            ),
-        }
-    }
-
-    /// What `edgefilter status` shows.
-    pub(super) fn status(&self) -> Status {
-        let policy = &self.loaded.policy;
-        let profile = |number: usize| {
-            policy
-                .profiles
-                .get(number)
-                .map(|profile| profile.name.clone())
-                .unwrap_or_default()
-        };
-        let interfaces = self
-            .managed
-            .iter()
-            .map(|(ifindex, managed)| InterfaceStatus {
-                name: managed.name.clone(),
-                ifindex: *ifindex,
-                profile: managed.assignment.profile.map(profile).unwrap_or_default(),
-                vlans: managed
-                    .assignment
-                    .vlans
-                    .iter()
-                    .map(|(vlan, number)| (*vlan, profile(*number)))
-                    .collect(),
-                enforce: managed
-                    .profile(policy)
-                    .is_some_and(|profile| profile.enforce),
-                mode: managed.mode,
-                attached: managed.error.is_none() && self.dataplane.is_attached(*ifindex),
-                error: managed.error.clone(),
-            })
-            .collect();
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: Some(std::process::id()),
-            daemon: "running".to_owned(),
-            started_at: Some(crate::report::time::rfc3339(self.started_at)),
-            generation: self.dataplane.generation().unwrap_or_default(),
-            policy: Some(PolicyStatus {
-                path: self.options.policy.display().to_string(),
-                fingerprint: self.loaded.fingerprint.clone(),
-                loaded_at: crate::report::time::rfc3339(self.loaded_at),
-                rules: policy
-                    .profiles
-                    .iter()
-                    .map(|profile| profile.allow.len() + profile.deny.len())
-                    .sum(),
-                prefixes: prefixes(policy),
-                last_error: self.last_error.clone(),
-            }),
-            interfaces,
-            warnings: self
-                .loaded
-                .warnings
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-        }
-    }
 }
 
-fn read_policy(path: &Path) -> Result<Loaded> {
+pub(super) fn read_policy(path: &Path) -> Result<Loaded> {
     let loaded = policy::load(path)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -552,30 +519,7 @@ fn read_policy(path: &Path) -> Result<Loaded> {
     Ok(loaded)
 }
 
-fn free_label() -> InterfaceLabelFields {
-    InterfaceLabelFields {
-        name: [0; 16],
-        profile: [0; 64],
-        ifindex: 0,
-        mode: 0,
-    }
-}
-
 /// The whole chain in one line.
 fn describe(error: &anyhow::Error) -> String {
     format!("{error:#}")
-}
-
-fn prefixes(policy: &Policy) -> usize {
-    let mut sets = HashMap::new();
-    for rule in policy
-        .profiles
-        .iter()
-        .flat_map(|profile| profile.deny.iter().chain(&profile.allow))
-    {
-        if let policy::AddressSet::Prefixes(set) = &rule.from {
-            sets.insert(Arc::as_ptr(set), set.v4.len() + set.v6.len());
-        }
-    }
-    sets.values().sum()
 }

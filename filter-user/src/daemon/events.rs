@@ -46,6 +46,13 @@ impl Reader {
                     &item,
                     |ifindex| names.interfaces.get(&ifindex).cloned(),
                     |slot| names.rules.get(&slot).cloned(),
+                    |slot, ifindex| {
+                        let row = names.rows.get(&slot)?;
+                        Some(match names.bindings.get(&ifindex) {
+                            Some(binding) => format!("{row}; {binding}"),
+                            None => row.clone(),
+                        })
+                    },
                 );
                 match record {
                     Ok(record) => shared.publish(record),

@@ -2,23 +2,76 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use filter_common::layout::REACH_ANY;
 use filter_common::limits::INTERFACE_SLOTS;
 
 use super::links::Links;
-use crate::dataplane::{Assignment, Mode};
-use crate::policy::{Policy, Profile};
+use super::view::{self, View};
+use crate::dataplane::{Assignment, Mode, UNBOUND, XdpProgram};
+use crate::policy::{Hook, Policy, Profile};
 
 /// What is known of an interface that the policy names.
 #[derive(Clone, Debug)]
 pub(super) struct Managed {
     pub(super) name: String,
+    pub(super) hooks: Hooks,
     pub(super) assignment: Assignment,
     pub(super) mode: Option<Mode>,
     /// Why it is not filtered.
     pub(super) error: Option<String>,
 }
 
+/// Where the programs of an interface are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hooks {
+    Outer,
+    Container,
+    /// XDP for what the container sends.
+    ContainerXdp,
+}
+
+impl Hooks {
+    pub(super) fn of(profile: &Profile) -> Self {
+        match profile
+            .containers
+            .as_ref()
+            .map(|containers| containers.hook)
+        {
+            None => Self::Outer,
+            Some(Hook::Tc) => Self::Container,
+            Some(Hook::Xdp) => Self::ContainerXdp,
+        }
+    }
+
+    /// The program that has to be on the interface, if it is one that `ip link` shows.
+    pub(super) fn xdp(self) -> Option<XdpProgram> {
+        match self {
+            Self::Outer => Some(XdpProgram::In),
+            Self::Container => None,
+            Self::ContainerXdp => Some(XdpProgram::Send),
+        }
+    }
+}
+
 impl Managed {
+    /// One that has nothing yet.
+    pub(super) fn new(name: String, hooks: Hooks) -> Self {
+        Self {
+            name,
+            hooks,
+            assignment: Assignment {
+                ifindex: 0,
+                slot: 0,
+                profile: None,
+                vlans: Vec::new(),
+                binding: UNBOUND,
+                reach_bit: REACH_ANY,
+            },
+            mode: None,
+            error: None,
+        }
+    }
+
     /// The profile that judges frames no VLAN profile claims, or the first VLAN profile.
     pub(super) fn profile<'a>(&self, policy: &'a Policy) -> Option<&'a Profile> {
         let first_vlan = self.assignment.vlans.first().map(|vlan| vlan.1);
@@ -37,8 +90,8 @@ pub(super) struct Plan {
 }
 
 /// Whether a profile names the interface. Loopback counts only when it is named as such: no glob means it.
-pub(super) fn is_named(policy: &Policy, name: &str) -> bool {
-    !policy.profile_for(name).is_empty() && (name != "lo" || is_named_exactly(policy, name))
+pub(super) fn is_named(policy: &Policy, name: &str, bridge: Option<&str>) -> bool {
+    !policy.profile_for(name, bridge).is_empty() && (name != "lo" || is_named_exactly(policy, name))
 }
 
 /// Whether a profile names just this interface, not by a glob.
@@ -53,6 +106,7 @@ pub(super) fn is_named_exactly(policy: &Policy, name: &str) -> bool {
 pub(super) fn plan(
     policy: &Policy,
     links: &Links,
+    view: &View,
     slots: &HashMap<u32, u16>,
     before: &BTreeMap<u32, Managed>,
 ) -> Plan {
@@ -70,10 +124,15 @@ pub(super) fn plan(
         free: Vec::new(),
     };
     for (ifindex, name) in &links.names {
-        if !is_named(policy, name) {
+        if !view.sides.contains_key(ifindex) {
             continue;
         }
         let mut error = None;
+        if view.too_many_strict.contains(ifindex) {
+            error = Some(format!(
+                "{name}: too many interfaces with reverse_path = \"strict\"; use \"loose\" on some"
+            ));
+        }
         if links.not_ethernet.contains(ifindex) {
             error = Some(format!(
                 "{name}: not an Ethernet device, and the program reads Ethernet frames; leave it out of the policy"
@@ -96,13 +155,14 @@ pub(super) fn plan(
                 }
             },
         };
-        let assignment = assignment(policy, *ifindex, name, slot);
+        let assignment = assignment(policy, links, view, *ifindex, slot);
         let mode = before.get(ifindex).and_then(|known| known.mode);
         let name = name.clone();
         plan.managed.insert(
             *ifindex,
             Managed {
                 name,
+                hooks: view::profile(policy, links, *ifindex).map_or(Hooks::Outer, Hooks::of),
                 assignment,
                 mode,
                 error,
@@ -117,14 +177,21 @@ pub(super) fn plan(
     plan
 }
 
-fn assignment(policy: &Policy, ifindex: u32, name: &str, slot: u16) -> Assignment {
+fn assignment(policy: &Policy, links: &Links, view: &View, ifindex: u32, slot: u16) -> Assignment {
     let mut assignment = Assignment {
         ifindex,
         slot,
         profile: None,
         vlans: Vec::new(),
+        binding: UNBOUND,
+        reach_bit: REACH_ANY,
     };
-    for (number, profile) in policy.profile_for(name) {
+    if let Some(profile) = view::profile(policy, links, ifindex) {
+        assignment.binding = view.bits(links, ifindex, profile);
+        assignment.reach_bit = view.reach_bit(ifindex);
+    }
+    let name = links.name(ifindex);
+    for (number, profile) in policy.profile_for(&name, links.bridge_name(ifindex)) {
         if profile.vlans.is_empty() {
             assignment.profile = Some(number);
         }

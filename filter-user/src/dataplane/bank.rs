@@ -2,9 +2,10 @@
 
 use std::io;
 
-use filter_common::layout::{Config, flag};
+use filter_common::layout::{Binding, Config, REACH_ANY, binding, flag};
 use filter_common::limits::{
-    CONFIG_SLOTS, INTERFACE_SLOTS, RULE_SLOTS, VLAN_IDS, VLAN_TABLES, slot_places,
+    BOUND_ADDRESSES, BOUND_MACS, CONFIG_SLOTS, INTERFACE_SLOTS, RULE_SLOTS, SOURCE_CLASSES,
+    VLAN_IDS, VLAN_TABLES, slot_places,
 };
 use filter_common::prefix::{ROOT4_LEN, ROOT6_LEN};
 use filter_common::service::SERVICES;
@@ -15,7 +16,7 @@ use crate::compile::prefix::{BuildError, Built4, Built6, Range};
 use crate::compile::{AddressTables, Compiled};
 
 /// Words of `Control`.
-const GENERATION: usize = 0;
+pub(super) const GENERATION: usize = 0;
 const WILDCARD_UNTIL: usize = 1;
 const EVENT_EPOCH: usize = 2;
 
@@ -30,7 +31,19 @@ pub struct Assignment {
     pub profile: Option<usize>,
     /// VLAN id -> profile.
     pub vlans: Vec<(u16, usize)>,
+    /// What the guarded party may send from.
+    pub binding: Binding,
+    /// The bit of its strict reverse path; profiles with the loose one do not look at it.
+    pub reach_bit: u32,
 }
+
+/// A binding of which nothing is known.
+pub const UNBOUND: Binding = Binding {
+    known: binding::UNKNOWN,
+    macs: [binding::NO_MAC; BOUND_MACS],
+    v4: [binding::NONE4; BOUND_ADDRESSES],
+    v6: [binding::NONE6; BOUND_ADDRESSES],
+};
 
 /// Why a policy was not pushed; the one in force stays.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +156,8 @@ impl Dataplane {
             return Err(PushError::TooLarge(needed));
         }
         let matrix_base = bank * self.sizes.matrix;
-        let (configs, vlans) = configs(compiled, assignments, matrix_base as u32)?;
+        let (configs, vlans) = configs(compiled, assignments, matrix_base as u32, bank)?;
+        let bindings = bindings(assignments);
 
         let memory = &mut self.memory;
         let mut at = base4;
@@ -167,13 +181,15 @@ impl Dataplane {
         memory.services.write(bank * SERVICES, &compiled.services)?;
         memory.matrix.write(matrix_base, &compiled.matrix)?;
         memory.limits.write(bank * RULE_SLOTS, &compiled.limits)?;
+        memory.reach.write(bank * SOURCE_CLASSES, &compiled.reach)?;
+        memory.bindings.write(bank * INTERFACE_SLOTS, &bindings)?;
         memory
             .vlans
             .fill(bank * VLAN_TABLES * VLAN_IDS, VLAN_TABLES * VLAN_IDS, 0)?;
         memory.vlans.write(bank * VLAN_TABLES * VLAN_IDS, &vlans)?;
         memory.configs.write(bank * CONFIG_SLOTS, &configs)?;
         self.write_slots(assignments)?;
-        self.read_back(bank, compiled, &prefixes, &configs)?;
+        self.read_back(bank, compiled, &prefixes, &configs, &bindings)?;
 
         self.memory.control.publish(GENERATION, next)?;
         grace::wait();
@@ -217,6 +233,7 @@ impl Dataplane {
         compiled: &Compiled,
         prefixes: &Prefixes,
         configs: &[Config],
+        bindings: &[Binding],
     ) -> Result<(), PushError> {
         let memory = &self.memory;
         let (mut at4, mut at6) = (bank * self.sizes.cells4, bank * self.sizes.cells6);
@@ -234,6 +251,14 @@ impl Dataplane {
             (
                 "LIMITS",
                 memory.limits.holds(bank * RULE_SLOTS, &compiled.limits)?,
+            ),
+            (
+                "REACH",
+                memory.reach.holds(bank * SOURCE_CLASSES, &compiled.reach)?,
+            ),
+            (
+                "BINDINGS",
+                memory.bindings.holds(bank * INTERFACE_SLOTS, bindings)?,
             ),
             (
                 "CONFIGS",
@@ -290,11 +315,23 @@ impl Dataplane {
     }
 }
 
+/// The bindings of a bank, by slot.
+fn bindings(assignments: &[Assignment]) -> Vec<Binding> {
+    let mut bindings = vec![UNBOUND; INTERFACE_SLOTS];
+    for assignment in assignments {
+        if let Some(binding) = bindings.get_mut(assignment.slot as usize) {
+            *binding = assignment.binding;
+        }
+    }
+    bindings
+}
+
 /// The configurations of a bank, and its VLAN tables.
 fn configs(
     compiled: &Compiled,
     assignments: &[Assignment],
     matrix_base: u32,
+    bank: usize,
 ) -> Result<(Vec<Config>, Vec<u16>), PushError> {
     let none = Config {
         ifindex: 0,
@@ -303,19 +340,29 @@ fn configs(
         service_classes: 0,
         flags: 0,
         vlan_table: 0,
+        leaving_base: 0,
+        binding: 0,
+        reach_bit: 0,
     };
     let mut configs = vec![none; CONFIG_SLOTS];
     let mut vlans = Vec::new();
     let mut next = INTERFACE_SLOTS;
-    let config = |ifindex: u32, profile: usize| {
+    let config = |assignment: &Assignment, profile: usize| {
         let profile = compiled.profiles[profile];
         Config {
-            ifindex,
+            ifindex: assignment.ifindex,
             matrix_base: matrix_base + profile.matrix_offset,
             source_classes: profile.source_classes,
             service_classes: profile.service_classes,
             flags: profile.flags,
             vlan_table: 0,
+            leaving_base: matrix_base + profile.leaving_offset,
+            binding: (bank * INTERFACE_SLOTS) as u32 + u32::from(assignment.slot),
+            reach_bit: if profile.any_interface {
+                REACH_ANY
+            } else {
+                assignment.reach_bit
+            },
         }
     };
     for assignment in assignments {
@@ -326,7 +373,7 @@ fn configs(
             )));
         }
         configs[slot] = match assignment.profile {
-            Some(profile) => config(assignment.ifindex, profile),
+            Some(profile) => config(assignment, profile),
             None => Config {
                 ifindex: assignment.ifindex,
                 flags: flag::UNMANAGED,
@@ -348,7 +395,7 @@ fn configs(
                             CONFIG_SLOTS - INTERFACE_SLOTS
                         )));
                     }
-                    configs[next] = config(assignment.ifindex, profile);
+                    configs[next] = config(assignment, profile);
                     numbers.push((profile, next as u16));
                     next += 1;
                     (next - 1) as u16

@@ -70,7 +70,8 @@ pub struct ExistingFlow {
     pub remaining: Option<u32>,
 }
 
-/// Everything that is under way in the calling thread's network namespace, each flow once.
+/// Everything that is under way in the calling thread's network namespace, each flow once; flows of
+/// addresses that `inside` knows also as they look on their container's link.
 ///
 /// Flows with loopback, and between addresses of this host, are left out: they never arrive on a
 /// wire. A forwarded connection that involves no address of this host cannot be told inside from
@@ -79,29 +80,39 @@ pub struct ExistingFlow {
 /// # Errors
 /// When the kernel refuses to list its sockets, or conntrack is in use and cannot be read, which
 /// takes CAP_NET_ADMIN. Without conntrack the sockets alone are the answer.
-pub fn established() -> anyhow::Result<Vec<ExistingFlow>> {
+pub fn established(inside: impl Fn(IpAddr) -> bool) -> anyhow::Result<Vec<ExistingFlow>> {
     let own = own_addresses().context("cannot list this host's addresses by rtnetlink")?;
     let mut flows = HashMap::new();
     // conntrack comes last: it knows who began a connection, sockets have to guess.
     let sockets = sockets::flows()?;
-    let tracked = table::entries()?
-        .into_iter()
-        .flat_map(|entry| table::on_the_wire(&entry, &own));
+    let tracked = table::entries()?;
+    for entry in &tracked {
+        // these come first: where a connection looks the same outside, that view knows more
+        for flow in table::on_container_links(entry, &inside) {
+            flows.insert(key(&flow), flow);
+        }
+    }
+    let tracked = tracked
+        .iter()
+        .flat_map(|entry| table::on_the_wire(entry, &own));
     for flow in sockets.into_iter().chain(tracked) {
         let to_itself = flow.remote.is_some_and(|remote| own.contains(&remote));
         if flow.local.is_loopback() || to_itself || flow.remote.is_some_and(|r| r.is_loopback()) {
             continue;
         }
-        let key = (
-            flow.protocol,
-            flow.local,
-            flow.local_port,
-            flow.remote,
-            flow.remote_port,
-        );
-        flows.insert(key, flow);
+        flows.insert(key(&flow), flow);
     }
     Ok(flows.into_values().collect())
+}
+
+fn key(flow: &ExistingFlow) -> (u8, IpAddr, u16, Option<IpAddr>, u16) {
+    (
+        flow.protocol,
+        flow.local,
+        flow.local_port,
+        flow.remote,
+        flow.remote_port,
+    )
 }
 
 fn own_addresses() -> io::Result<HashSet<IpAddr>> {

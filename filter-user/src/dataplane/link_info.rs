@@ -1,4 +1,4 @@
-//! Which interface a pinned link is on: aya 0.14 does not tell.
+//! Which program a pinned link holds on which interface: aya 0.14 does not tell.
 
 use std::ffi::CString;
 use std::io;
@@ -39,8 +39,17 @@ struct LinkInfo {
     rest: [u32; 11],
 }
 
-/// The interface index of the link pinned at `pin`; 0 once it is attached to none.
-pub(super) fn interface(pin: &Path) -> io::Result<u32> {
+/// What a link holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Interface index; 0 once it is attached to none.
+    pub(super) ifindex: u32,
+    /// The kernel's id of the program.
+    pub(super) program: u32,
+}
+
+/// What the link pinned at `pin` holds.
+pub(super) fn held(pin: &Path) -> io::Result<Held> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut get = ObjGet {
         pathname: path.as_ptr() as u64,
@@ -58,7 +67,11 @@ pub(super) fn interface(pin: &Path) -> io::Result<u32> {
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut ask)?;
     // SAFETY: it was initialised before the kernel wrote into it, and any bits are valid integers.
-    Ok(unsafe { info.assume_init() }.ifindex)
+    let info = unsafe { info.assume_init() };
+    Ok(Held {
+        ifindex: info.ifindex,
+        program: info.program,
+    })
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {

@@ -9,9 +9,10 @@ use aya::maps::{MapData, MapType};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
-use filter_common::layout::{Config, RateLimits};
+use filter_common::layout::{Binding, Config, RateLimits};
 use filter_common::limits::{
-    BANKS, CONFIG_SLOTS, IFINDEX_SLOTS, MATRIX_ROW, RULE_SLOTS, VLAN_IDS, VLAN_TABLES,
+    BANKS, CONFIG_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS, MATRIX_ROW, RULE_SLOTS, SOURCE_CLASSES,
+    VLAN_IDS, VLAN_TABLES,
 };
 use filter_common::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
 use filter_common::service::SERVICES;
@@ -22,9 +23,52 @@ use super::pins::{POLICY_MAPS, Pins, STATE_MAPS};
 /// The program, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edgefilter.bpf.o"));
 
-/// Names of the programs in the object.
-pub(super) const INGRESS: &str = "edgefilter_in";
-pub(super) const EGRESS: &str = "edgefilter_out";
+/// The programs that run on a frame before there is an skb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpProgram {
+    /// What comes in by an outer interface.
+    In,
+    /// What a container sends.
+    Send,
+}
+
+impl XdpProgram {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::In, Self::Send];
+
+    /// Its name in the object.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::In => "edgefilter_in",
+            Self::Send => "edgefilter_send_xdp",
+        }
+    }
+}
+
+/// The programs that run on an skb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcProgram {
+    /// What leaves this host by an outer interface.
+    Out,
+    /// What a container sends.
+    Send,
+    /// What is about to reach a container.
+    Deliver,
+}
+
+impl TcProgram {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Out, Self::Send, Self::Deliver];
+
+    /// Its name in the object.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Out => "edgefilter_out",
+            Self::Send => "edgefilter_send",
+            Self::Deliver => "edgefilter_deliver",
+        }
+    }
+}
 
 /// How large the tables of a policy set are, for each of the two banks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +128,13 @@ pub enum LoadError {
     Missing(&'static str),
 }
 
+impl LoadError {
+    /// What the kernel or aya says of a program.
+    pub(super) fn program(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Program(Box::new(error))
+    }
+}
+
 /// The loaded programs and the memory of the policy set they read.
 #[derive(Debug)]
 pub struct Dataplane {
@@ -111,11 +162,13 @@ pub(super) struct PolicyMemory {
     pub(super) services: MappedArray<u16>,
     pub(super) matrix: MappedArray<u16>,
     pub(super) limits: MappedArray<RateLimits>,
+    pub(super) reach: MappedArray<u64>,
+    pub(super) bindings: MappedArray<Binding>,
 }
 
 impl Dataplane {
     /// Loads the programs on a policy set with room for `needed`: the pinned one if it is large enough, else a new one.
-    /// What is attached stays as it is until [`Dataplane::attach_ingress`].
+    /// What is attached stays as it is until [`Dataplane::attach_xdp`].
     pub fn load(pins: &Pins, needed: Sizes, flows: u32) -> Result<Self, LoadError> {
         let (policy_set, sizes) = match adoptable(pins, &needed)? {
             Some(found) => found,
@@ -145,18 +198,16 @@ impl Dataplane {
             .map_max_entries("CELLS4", sizes.cells4 as u32 * banks)
             .map_max_entries("CELLS6", sizes.cells6 as u32 * banks)
             .map_max_entries("MATRIX", (sizes.matrix / MATRIX_ROW) as u32 * banks);
-        let mut bpf = loader
-            .load(OBJECT)
-            .map_err(|error| LoadError::Program(Box::new(error)))?;
+        let mut bpf = loader.load(OBJECT).map_err(LoadError::program)?;
         let memory = PolicyMemory::open(&policy_set, &sizes)?;
         #[cfg(feature = "bpf-log")]
         start_log(&mut bpf);
-        ingress(&mut bpf)?
-            .load()
-            .map_err(|error| LoadError::Program(Box::new(error)))?;
-        egress(&mut bpf)?
-            .load()
-            .map_err(|error| LoadError::Program(Box::new(error)))?;
+        for which in XdpProgram::ALL {
+            xdp(&mut bpf, which)?.load().map_err(LoadError::program)?;
+        }
+        for which in TcProgram::ALL {
+            tc(&mut bpf, which)?.load().map_err(LoadError::program)?;
+        }
         Ok(Self {
             bpf,
             pins: pins.clone(),
@@ -177,23 +228,20 @@ impl Dataplane {
         self.pins.retire(&self.policy_set)
     }
 
-    /// The program for what comes in.
-    pub fn ingress(&mut self) -> Result<&mut Xdp, LoadError> {
-        ingress(&mut self.bpf)
+    /// A program that runs on a frame.
+    pub fn xdp(&mut self, which: XdpProgram) -> Result<&mut Xdp, LoadError> {
+        xdp(&mut self.bpf, which)
     }
 
-    /// The kernel's id of the ingress program.
-    pub fn ingress_program_id(&mut self) -> Result<u32, LoadError> {
-        let info = self
-            .ingress()?
-            .info()
-            .map_err(|error| LoadError::Program(Box::new(error)))?;
+    /// The kernel's id of a program that runs on a frame.
+    pub fn xdp_id(&mut self, which: XdpProgram) -> Result<u32, LoadError> {
+        let info = self.xdp(which)?.info().map_err(LoadError::program)?;
         Ok(info.id())
     }
 
-    /// The program for what goes out.
-    pub fn egress(&mut self) -> Result<&mut SchedClassifier, LoadError> {
-        egress(&mut self.bpf)
+    /// A program that runs on an skb.
+    pub fn tc(&mut self, which: TcProgram) -> Result<&mut SchedClassifier, LoadError> {
+        tc(&mut self.bpf, which)
     }
 
     /// The pins it works on.
@@ -219,22 +267,21 @@ fn start_log(bpf: &mut Ebpf) {
     }
 }
 
-fn ingress(bpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {
-    bpf.program_mut(INGRESS)
+fn xdp(bpf: &mut Ebpf, which: XdpProgram) -> Result<&mut Xdp, LoadError> {
+    bpf.program_mut(which.name())
         .and_then(|program| program.try_into().ok())
-        .ok_or(LoadError::Missing(INGRESS))
+        .ok_or(LoadError::Missing(which.name()))
 }
 
-fn egress(bpf: &mut Ebpf) -> Result<&mut SchedClassifier, LoadError> {
-    bpf.program_mut(EGRESS)
+fn tc(bpf: &mut Ebpf, which: TcProgram) -> Result<&mut SchedClassifier, LoadError> {
+    bpf.program_mut(which.name())
         .and_then(|program| program.try_into().ok())
-        .ok_or(LoadError::Missing(EGRESS))
+        .ok_or(LoadError::Missing(which.name()))
 }
 
 /// Compares every pinned map with what the program expects: aya adopts a pin without a look at it.
 fn check_shapes(pins: &Pins, policy_set: &Path) -> Result<(), LoadError> {
-    let object =
-        aya_obj::Object::parse(OBJECT).map_err(|error| LoadError::Program(Box::new(error)))?;
+    let object = aya_obj::Object::parse(OBJECT).map_err(LoadError::program)?;
     let policy = POLICY_MAPS
         .iter()
         .map(|name| (*name, policy_set.join(name)));
@@ -307,29 +354,7 @@ fn pinned_entries(path: &Path) -> Result<u32, LoadError> {
 
 impl PolicyMemory {
     fn open(set: &Path, sizes: &Sizes) -> Result<Self, LoadError> {
-        fn map<T: Copy>(
-            set: &Path,
-            name: &str,
-            length: usize,
-        ) -> Result<MappedArray<T>, LoadError> {
-            let path = set.join(name);
-            let data = open(&path)?;
-            let wrong = |text: String| LoadError::Pin {
-                path: path.clone(),
-                source: text.into(),
-            };
-            let info = data.info().map_err(|error| wrong(error.to_string()))?;
-            let (is, want) = (
-                info.max_entries() as usize * info.value_size() as usize,
-                length * size_of::<T>(),
-            );
-            if is != want {
-                return Err(wrong(format!(
-                    "it holds {is} bytes, not {want}; run `edgefilter detach` and start again"
-                )));
-            }
-            Ok(MappedArray::map(data.fd(), length)?)
-        }
+        use map_pinned as map;
         Ok(Self {
             control: map(set, "CONTROL", 4)?,
             slots: map(set, "SLOTS", IFINDEX_SLOTS)?,
@@ -342,6 +367,33 @@ impl PolicyMemory {
             services: map(set, "SERVICES", BANKS * SERVICES)?,
             matrix: map(set, "MATRIX", BANKS * sizes.matrix)?,
             limits: map(set, "LIMITS", BANKS * RULE_SLOTS)?,
+            reach: map(set, "REACH", BANKS * SOURCE_CLASSES)?,
+            bindings: map(set, "BINDINGS", BANKS * INTERFACE_SLOTS)?,
         })
     }
+}
+
+/// The whole of a pinned map of a policy set as memory.
+pub(super) fn map_pinned<T: Copy>(
+    set: &Path,
+    name: &str,
+    length: usize,
+) -> Result<MappedArray<T>, LoadError> {
+    let path = set.join(name);
+    let data = open(&path)?;
+    let wrong = |text: String| LoadError::Pin {
+        path: path.clone(),
+        source: text.into(),
+    };
+    let info = data.info().map_err(|error| wrong(error.to_string()))?;
+    let (is, want) = (
+        info.max_entries() as usize * info.value_size() as usize,
+        length * size_of::<T>(),
+    );
+    if is != want {
+        return Err(wrong(format!(
+            "it holds {is} bytes, not {want}; run `edgefilter detach` and start again"
+        )));
+    }
+    Ok(MappedArray::map(data.fd(), length)?)
 }

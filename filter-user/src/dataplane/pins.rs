@@ -2,7 +2,7 @@
 //!
 //! `<bpffs>/edgefilter/state/NAME-<hash>`: flows, counters, events; the hash is that of the map's own layout, so an
 //! upgrade that changes one map goes on with all the others. `policy-<hash>-<n>/NAME`: look-up tables, created and
-//! retired together; a larger policy gets a new set. `links/xdp-<ifindex>`, `links/tcx-<ifindex>`: attachments.
+//! retired together; a larger policy gets a new set. `links/HOOK-<ifindex>`: attachments, see attach.rs.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,10 +11,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use filter_common::layout::{
-    COUNTERS_LAYOUT, Counter, EventBudget, EventHeader, FlowKey, FlowState, FragmentKey, Layout,
+    COUNTERS_LAYOUT, Counter, EVENTS_LAYOUT, EventBudget, FlowKey, FlowState, FragmentKey, Layout,
     POLICY_LAYOUT, RateLimits, hash_mix,
 };
-use filter_common::limits::EVENT_BYTES;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -23,9 +22,9 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 const DIRECTORY: &str = "edgefilter";
 
 /// Maps that hold a policy.
-pub(super) const POLICY_MAPS: [&str; 11] = [
+pub(super) const POLICY_MAPS: [&str; 13] = [
     "CONTROL", "SLOTS", "CONFIGS", "VLANS", "ROOTS4", "ROOTS6", "CELLS4", "CELLS6", "SERVICES",
-    "MATRIX", "LIMITS",
+    "MATRIX", "LIMITS", "REACH", "BINDINGS",
 ];
 
 /// Maps that hold state, and the hash of each one's layout.
@@ -41,7 +40,7 @@ pub(super) const STATE_MAPS: [(&str, u64); 9] = [
     ("INTERFACE_COUNTERS", COUNTERS_LAYOUT),
     ("RULE_COUNTERS", Counter::HASH),
     ("EVENT_BUDGET", EventBudget::HASH),
-    ("EVENTS", hash_mix(EventHeader::HASH, EVENT_BYTES as u64)),
+    ("EVENTS", EVENTS_LAYOUT),
 ];
 
 /// The tree of pins under one bpffs.

@@ -9,7 +9,7 @@ use netlink_packet_route::link::{
 };
 
 use super::reading::{Interface, Reading};
-use super::{Options, attached, ethtool, kernel, netlink};
+use super::{Options, attached, ethtool, kernel, netlink, sysctl};
 
 /// # Errors
 /// When the kernel does not list the interfaces.
@@ -53,6 +53,7 @@ fn interface(name: &str, link: &LinkMessage, all: &[LinkMessage], options: &Opti
         channels: ethtool::channels(name).map_err(|error| error.to_string()),
         offloads: ethtool::offloads(name).map_err(|error| error.to_string()),
         egress: attached::egress(name, link.header.index, &names),
+        sysctls: sysctl::read(Path::new(sysctl::ROOT), name),
     };
     for attribute in &link.attributes {
         match attribute {
@@ -69,6 +70,9 @@ fn interface(name: &str, link: &LinkMessage, all: &[LinkMessage], options: &Opti
             }
             _ => {}
         }
+    }
+    if let Some(controller) = &found.controller {
+        found.sysctls = sysctl::read(Path::new(sysctl::ROOT), controller);
     }
     // The two ends of a veth name each other as their lower device, possibly across namespaces.
     if found.kind.as_deref() == Some("veth") {

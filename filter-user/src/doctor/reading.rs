@@ -45,6 +45,39 @@ pub(super) struct Interface {
     pub offloads: Read<Offloads>,
     /// Programs at egress in the order in which they run, TCX before clsact.
     pub egress: Read<Vec<Egress>>,
+    /// Of the device at which its packets reach IP: the controller of a port, else itself.
+    pub sysctls: Sysctls,
+}
+
+/// Settings under net.ipv4.conf and net.ipv6.conf; `Ok(None)` where the device has no such version of IP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sysctls {
+    /// The device they are of.
+    pub interface: String,
+    pub rp_filter: Read<Option<Setting>>,
+    pub accept_local: Read<Option<Setting>>,
+    pub route_localnet: Read<Option<Setting>>,
+    pub proxy_arp: Read<Option<Setting>>,
+    pub proxy_ndp: Read<Option<Setting>>,
+}
+
+/// A setting of `all` and of one device. Which counts is a matter of the setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Setting {
+    pub all: u32,
+    pub own: u32,
+}
+
+impl Setting {
+    /// `IN_DEV_MAXCONF`
+    pub(super) fn larger(self) -> u32 {
+        self.all.max(self.own)
+    }
+
+    /// `IN_DEV_ORCONF`
+    pub(super) fn either(self) -> bool {
+        self.all != 0 || self.own != 0
+    }
 }
 
 /// `ETHTOOL_GDRVINFO`.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::reading::{
     Channels, Driver, Egress, Feature, Host, Interface, Mode, Offload, Offloads, Program, Reading,
-    Xdp,
+    Setting, Sysctls, Xdp,
 };
 use super::{Check, Options, PolicyNeeds, Report, Status, judge, render_text};
 
@@ -14,6 +14,19 @@ const ALL: [Feature; 4] = [
     Feature::RingBuffer,
     Feature::Tcx,
 ];
+
+/// The kernel's settings as they are built in.
+fn quiet() -> Sysctls {
+    let zero = || Ok(Some(Setting::default()));
+    Sysctls {
+        interface: "eth0".to_owned(),
+        rp_filter: zero(),
+        accept_local: zero(),
+        route_localnet: zero(),
+        proxy_arp: zero(),
+        proxy_ndp: zero(),
+    }
+}
 
 /// A host on which everything is right, with an interface of the given driver.
 fn healthy(name: &str) -> Reading {
@@ -41,6 +54,7 @@ fn healthy(name: &str) -> Reading {
             }),
             offloads: Ok(Offloads::default()),
             egress: Ok(Vec::new()),
+            sysctls: quiet(),
         }),
         host: Host {
             release: "6.12.0-1-amd64".to_owned(),
@@ -60,7 +74,7 @@ fn judged(driver: &str, change: impl FnOnce(&mut Interface, &mut Host)) -> Repor
     judged_for(driver, None, change)
 }
 
-fn judged_for(
+pub(super) fn judged_for(
     driver: &str,
     policy: Option<PolicyNeeds>,
     change: impl FnOnce(&mut Interface, &mut Host),

@@ -25,6 +25,42 @@ pub(super) enum Addresses {
     Set(Arc<PrefixSet>),
 }
 
+/// Which list addresses stand in; decides about the keywords it may hold.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Role {
+    /// `from` of a rule.
+    From,
+    /// `to` of an allow or deny rule.
+    To,
+    /// `to` of a send rule.
+    SendTo,
+    /// `legitimate` of `antispoof`.
+    Legitimate,
+    /// `egress_sources` of `antispoof`.
+    EgressSources,
+}
+
+impl Role {
+    /// The key in the policy file.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::From => "from",
+            Self::To | Self::SendTo => "to",
+            Self::Legitimate => "legitimate",
+            Self::EgressSources => "egress_sources",
+        }
+    }
+
+    /// Words that stand for addresses, each alone.
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::From | Self::SendTo => &["any"],
+            Self::To => &["any", "self", "forwarded"],
+            Self::Legitimate | Self::EgressSources => &[],
+        }
+    }
+}
+
 struct Group {
     set: Arc<PrefixSet>,
     span: Range<usize>,
@@ -135,23 +171,25 @@ impl Groups {
         written
     }
 
-    /// The meaning of a rule's `from` or `to` list; `None` if it is wrong, which is then reported.
+    /// The meaning of an address list; `None` if it is wrong, which is then reported. `place` names
+    /// the set if it is a new one, such as `rule https`.
     pub(super) fn resolve(
         &mut self,
         list: &Texts,
-        role: &str,
-        rule: &str,
+        role: Role,
+        place: &str,
         report: &mut Report<'_>,
     ) -> Option<Addresses> {
         let items = list.get_ref();
         let mut written = Written::default();
         let mut good = true;
         if let [only] = items.as_slice() {
-            match (only.get_ref().as_str(), role) {
-                ("any", _) => return Some(Addresses::Any),
-                ("self", "to") => return Some(Addresses::Local),
-                ("forwarded", "to") => return Some(Addresses::Forwarded),
-                _ => {}
+            let text = only.get_ref().as_str();
+            match text {
+                _ if !role.words().contains(&text) => {}
+                "self" => return Some(Addresses::Local),
+                "forwarded" => return Some(Addresses::Forwarded),
+                _ => return Some(Addresses::Any),
             }
         }
         // Order and repetition do not change what a list means.
@@ -195,7 +233,7 @@ impl Groups {
             return None;
         }
         self.prefixes += written.len();
-        let set = Arc::new(written.into_set(format!("rule {rule}")));
+        let set = Arc::new(written.into_set(place.to_owned()));
         self.lists.insert(names, Arc::clone(&set));
         Some(Addresses::Set(set))
     }
@@ -219,25 +257,38 @@ impl Groups {
     fn explain(
         &self,
         text: &str,
-        role: &str,
+        role: Role,
         error: &cidr::CidrError,
     ) -> (&'static str, String, String) {
-        let words: &[&str] = if role == "to" {
-            &["any", "self", "forwarded"]
-        } else {
-            &["any"]
-        };
+        let (words, key) = (role.words(), role.key());
         if words.contains(&text) {
             let message = format!("`{text}` stands alone, not among other addresses");
             return (
                 "mixed-keyword",
                 message,
-                format!("write `{role} = \"{text}\"`, or take `{text}` out of the list"),
+                format!("write `{key} = \"{text}\"`, or take `{text}` out of the list"),
             );
         }
-        if ["self", "forwarded"].contains(&text) {
-            let message = format!("`{text}` is a destination, not a source");
-            return ("wrong-keyword", message, format!("write `to = \"{text}\"`"));
+        if ["any", "self", "forwarded"].contains(&text) {
+            let (message, cure) = match role {
+                Role::From | Role::To => (
+                    format!("`{text}` is a destination, not a source"),
+                    format!("write `to = \"{text}\"`"),
+                ),
+                Role::SendTo => (
+                    format!("`{text}` is no destination of a send rule"),
+                    "name the addresses containers may send to, or write `to = \"any\"`".to_owned(),
+                ),
+                Role::Legitimate => (
+                    format!("`{key}` names prefixes and groups, not `{text}`"),
+                    "name the prefixes; `martians = false` turns the check off".to_owned(),
+                ),
+                Role::EgressSources => (
+                    format!("`{key}` names prefixes and groups, not `{text}`"),
+                    "name the prefixes (the host's own addresses always may leave); `egress = false` turns the check off".to_owned(),
+                ),
+            };
+            return ("wrong-keyword", message, cure);
         }
         if self.groups.contains_key(text) {
             return (
@@ -252,7 +303,7 @@ impl Groups {
         }
     }
 
-    /// Warns about groups no rule names.
+    /// Warns about groups nothing names.
     pub(super) fn warn_unused(&self, report: &mut Report<'_>) {
         let mut seen = HashSet::new();
         for (name, group) in self.groups.iter().filter(|(_, group)| !group.used) {
@@ -260,7 +311,7 @@ impl Groups {
                 report.warning(
                     "unused-group",
                     group.span.clone(),
-                    format!("no rule names group `{}`", clean(name)),
+                    format!("nothing names group `{}`", clean(name)),
                     format!("use it as `\"@{}\"` in a rule, or take it out", clean(name)),
                 );
             }

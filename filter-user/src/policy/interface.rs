@@ -85,22 +85,25 @@ fn matches(pattern: &str, interface: &str) -> bool {
 }
 
 impl Policy {
-    /// The profiles that judge an interface, each with its index. First the one without `vlans`,
-    /// if any, then those with `vlans` that judge at least one id. An exact name beats a glob, then
-    /// the glob with more literal characters wins, then the first in the file; where a VLAN id
-    /// stands in several of the profiles returned, the first of them judges it.
-    pub fn profile_for<'a>(&'a self, interface: &str) -> Vec<(usize, &'a Profile)> {
+    /// The profiles that judge an interface, each with its index. `bridge` is the bridge it is a
+    /// port of, if any. First the one without `vlans`, if any, then those with `vlans` that judge at
+    /// least one id. An exact name beats a glob, then the glob with more literal characters wins,
+    /// then the first in the file; every match of `interfaces` beats one of `bridges`. Where a VLAN
+    /// id stands in several of the profiles returned, the first of them judges it. A container
+    /// profile that wins stands alone: what a container may send cannot depend on a tag it chooses.
+    pub fn profile_for<'a>(
+        &'a self,
+        interface: &str,
+        bridge: Option<&str>,
+    ) -> Vec<(usize, &'a Profile)> {
         let mut candidates: Vec<_> = self
             .profiles
             .iter()
             .enumerate()
             .filter_map(|(index, profile)| {
-                let names = profile
-                    .interfaces
-                    .iter()
-                    .filter(|pattern| matches(pattern, interface));
-                let closest = names.map(|pattern| specificity(pattern)).max()?;
-                Some((Reverse(closest), index, profile))
+                let by_name = closest(&profile.interfaces, interface).map(|close| (true, close));
+                let by_bridge = || Some((false, closest(&profile.bridges, bridge?)?));
+                Some((Reverse(by_name.or_else(by_bridge)?), index, profile))
             })
             .collect();
         candidates.sort_by_key(|(closeness, index, _)| (*closeness, *index));
@@ -112,6 +115,12 @@ impl Policy {
             .map(|(_, index, profile)| (*index, *profile))
             .into_iter()
             .collect();
+        if winners
+            .iter()
+            .any(|(_, profile)| profile.containers.is_some())
+        {
+            return winners;
+        }
         let mut taken = Vec::new();
         for (_, index, profile) in &candidates {
             if profile.vlans.iter().any(|id| !taken.contains(id)) {
@@ -121,6 +130,20 @@ impl Policy {
         }
         winners
     }
+}
+
+/// How close the closest of the patterns that match is.
+fn closest(patterns: &[String], name: &str) -> Option<(bool, usize)> {
+    patterns
+        .iter()
+        .filter(|pattern| matches(pattern, name))
+        .map(|pattern| specificity(pattern))
+        .max()
+}
+
+/// Whether a pattern matches every interface there can be. May overlook cases.
+pub(super) fn is_everything(pattern: &str) -> bool {
+    covers(&tokens(pattern), &[Token::Many])
 }
 
 /// Whether `winner` (of a profile with index `winner_at`) takes every interface that `pattern` (of

@@ -12,6 +12,8 @@ use super::model::{
 use super::source::Report;
 use super::validate::ProfileMarks;
 
+mod links;
+
 /// Ports for administration that hardly anybody means to open to the world.
 const ADMIN_PORTS: &[(u16, &str)] = &[(22, "SSH"), (3389, "RDP")];
 
@@ -55,6 +57,9 @@ pub(super) fn lint(policy: &Policy, marks: &[ProfileMarks], report: &mut Report<
             }
         }
         shadowed_interfaces(policy, index, marks, report);
+        links::antispoof(profile, &marks.antispoof, report);
+        links::martians(profile, marks, report);
+        links::containers(policy, index, marks, report);
     }
 }
 
@@ -71,9 +76,12 @@ fn shadowed_rules(
     covering: &mut Covering,
     report: &mut Report<'_>,
 ) {
+    let send = profile.containers.as_ref().and_then(|c| c.send.as_deref());
+    // Send rules are about the other direction: no deny rule covers them.
     let lists = [
-        (&profile.deny, &marks.deny, false),
-        (&profile.allow, &marks.allow, true),
+        (profile.deny.as_slice(), &marks.deny, false),
+        (profile.allow.as_slice(), &marks.allow, true),
+        (send.unwrap_or_default(), &marks.send, false),
     ];
     for (rules, marks, is_allow) in lists {
         for (at, (rule, span)) in rules.iter().zip(marks).enumerate() {

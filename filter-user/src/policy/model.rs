@@ -10,10 +10,15 @@ use ipnet::{Ipv4Net, Ipv6Net};
 pub const VERSION: i64 = 1;
 /// Most profiles a policy may hold.
 pub const MAX_PROFILES: usize = 32;
-/// Most rules a policy may hold, allow and deny of all profiles together.
-pub const MAX_RULES: usize = 4094;
-/// Most interfaces that can be managed at once.
+/// Most rules a policy may hold, allow, deny and send of all profiles together. Fewer than there
+/// are rule slots: the rows that refuse sources, each a martian prefix say, need slots too.
+pub const MAX_RULES: usize = 4000;
+/// Most interfaces that can be managed at once, and most static bindings.
 pub const MAX_INTERFACES: usize = 255;
+/// Most addresses and prefixes of each IP version that one container link may be bound to.
+pub const MAX_BOUND_ADDRESSES: usize = 16;
+/// Ids no rule may have: under them is counted what no rule decides.
+pub const RESERVED_RULE_IDS: &[&str] = &["default", "own-address", "own-container", "reverse-path"];
 /// Most prefixes that may be written in a policy and its prefix files together, and most that all
 /// its address lists may hold together (a group counts once for each list that mixes it with others).
 pub const MAX_PREFIXES: usize = 16_000_000;
@@ -41,10 +46,12 @@ pub struct Policy {
 pub struct Profile {
     /// `[a-z0-9][a-z0-9_-]*`, at most 64 bytes, unique.
     pub name: String,
-    /// Interface names or globs (`*`, `?`, `[..]`); never empty.
+    /// Interface names or globs (`*`, `?`, `[..]`); empty only if there are `bridges`.
     pub interfaces: Vec<String>,
+    /// Names or globs of bridges whose ports belong to this profile too. Only in a container profile.
+    pub bridges: Vec<String>,
     /// Outer VLAN ids (1-4094, ascending) this profile judges; empty: all frames that no other
-    /// profile of the interface claims by VLAN id.
+    /// profile of the interface claims by VLAN id. Always empty in a container profile.
     pub vlans: Vec<u16>,
     /// What happens to packets nothing else decided about.
     pub default_verdict: DefaultVerdict,
@@ -60,6 +67,10 @@ pub struct Profile {
     pub icmp_v4: Vec<u8>,
     /// ICMPv6 types let in from anyone, ascending.
     pub icmp_v6: Vec<u8>,
+    /// Which sources are refused. All off in a container profile, where bindings decide.
+    pub antispoof: AntiSpoof,
+    /// Set: the interfaces are the host-side ends of container links.
+    pub containers: Option<Containers>,
     /// Further ethertypes let in (host byte order), ascending; [`ETHERTYPE_LLC`] is LLC.
     pub ethertypes: Vec<u16>,
     /// First match wins; looked at after `deny`.
@@ -115,7 +126,90 @@ impl Default for Control {
     }
 }
 
-/// One allow or deny rule.
+impl Profile {
+    /// All rules: deny, allow, then send, each in the order of the file.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        let send = self.containers.iter().flat_map(|c| c.send.iter().flatten());
+        self.deny.iter().chain(&self.allow).chain(send)
+    }
+}
+
+/// Which sources are refused, in both directions. The default is nothing: what a policy that says
+/// nothing means depends on the profile and is filled in when it is read.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AntiSpoof {
+    /// Refuse sources that cannot be.
+    pub martians: bool,
+    /// The interface faces the internet: private ranges are martians too.
+    pub internet: bool,
+    /// Prefixes that are never martians here; `None`: no exceptions.
+    pub legitimate: Option<Arc<PrefixSet>>,
+    /// Refuse the host's own addresses, and its containers' subnets, from outside.
+    pub own_addresses: bool,
+    /// Whether the routes back to a source must agree with where it came from.
+    pub reverse_path: ReversePath,
+    /// What leaves must carry the host's MAC and one of its addresses.
+    pub egress: bool,
+    /// Further sources that may leave; `None`: no others.
+    pub egress_sources: Option<Arc<PrefixSet>>,
+}
+
+/// The check of a source against the routes (RFC 3704).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReversePath {
+    /// No check.
+    #[default]
+    Off,
+    /// There is a route to the source, whichever interface it leads out of.
+    Loose,
+    /// A route to the source leads out of the interface it came in by.
+    Strict,
+}
+
+/// The hook at which what a container sends is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hook {
+    /// Traffic control: costs next to nothing. A container that may set up its own links (CAP_NET_ADMIN) can send
+    /// packets that the kernel does not show there.
+    #[default]
+    Tc,
+    /// XDP: sees everything, and copies every large segment.
+    Xdp,
+}
+
+/// What sets container links apart from other interfaces.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Containers {
+    /// Learn the bindings of links without a static one.
+    pub auto: bool,
+    /// A link without a known binding is not checked; false: nothing passes it.
+    pub unbound_open: bool,
+    /// Where what containers send is judged.
+    pub hook: Hook,
+    /// In the order of the file; no interface stands in two of the whole policy.
+    pub bindings: Vec<StaticBinding>,
+    /// What containers may send, first match wins; `None`: anything, empty: nothing but replies.
+    /// Here a rule's `from` holds the destinations it covers (the remote side), and its `to` is
+    /// [`Destination::Any`].
+    pub send: Option<Vec<Rule>>,
+}
+
+/// What the container behind one interface may use as source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticBinding {
+    /// The host-side end, an exact name.
+    pub interface: String,
+    /// `None`: the MAC of the peer.
+    pub mac: Option<[u8; 6]>,
+    /// IPv4 prefixes as written, host bits zero, each once; at most [`MAX_BOUND_ADDRESSES`].
+    pub v4: Vec<Ipv4Net>,
+    /// IPv6 prefixes, likewise. Never empty together with `v4`.
+    pub v6: Vec<Ipv6Net>,
+    /// Line of the binding's header in the policy file, from 1.
+    pub line: usize,
+}
+
+/// One allow, deny or send rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
     /// `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`, unique in the policy.
@@ -124,7 +218,7 @@ pub struct Rule {
     pub comment: String,
     /// What the rule covers; sorted, port ranges of one protocol do not touch. Never empty.
     pub services: Vec<Service>,
-    /// Sources the rule covers.
+    /// Sources the rule covers; in a send rule, destinations.
     pub from: AddressSet,
     /// Destinations the rule covers.
     pub to: Destination,
@@ -186,7 +280,7 @@ impl PortProtocol {
     }
 }
 
-/// Source addresses.
+/// Addresses of the remote side.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AddressSet {
     /// Every address.
@@ -198,8 +292,8 @@ pub enum AddressSet {
 /// Prefixes, aggregated: sorted, disjoint, and no two that could be written as one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrefixSet {
-    /// Where it is written: `@admins` for a group, `rule https` for a list (the first rule that
-    /// has it).
+    /// Where it is written: `@admins` for a group, `rule https` or `legitimate of profile edge` for
+    /// a list (the first place that has it).
     pub name: String,
     /// IPv4 prefixes, host bits zero.
     pub v4: Vec<Ipv4Net>,

@@ -7,66 +7,12 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::keys::{
+    ANTISPOOF_KEYS, BINDING_KEYS, CONTAINERS_KEYS, CONTROL_KEYS, GROUP_KEYS, ICMP_KEYS,
+    POLICY_KEYS, PROFILE_KEYS, RATE_KEYS, RULE_KEYS,
+};
 use super::source::Report;
-use super::table::{Key, Scalar, Table, entries, key};
-
-/// Keys of the file itself.
-pub(super) const POLICY_KEYS: &[Key] = &[
-    key("version", "version = 1"),
-    key("groups", "[groups.admins]"),
-    key("profiles", "[profiles.edge]"),
-];
-/// Keys of `[groups.NAME]`.
-pub(super) const GROUP_KEYS: &[Key] = &[
-    key("cidrs", "cidrs = [\"192.0.2.0/24\"]"),
-    key("files", "files = [\"office.txt\"]"),
-];
-/// Keys of `[profiles.NAME]`.
-pub(super) const PROFILE_KEYS: &[Key] = &[
-    key("interfaces", "interfaces = [\"eth0\"]"),
-    key("vlans", "vlans = [100, 200]"),
-    key("default", "default = \"drop\""),
-    key("enforce", "enforce = false"),
-    key("generic_xdp", "generic_xdp = true"),
-    key("fragments", "fragments = \"drop\""),
-    key("ethertypes", "ethertypes = [\"lldp\", 0x8863]"),
-    key("control", "[profiles.NAME.control]"),
-    key("icmp", "[profiles.NAME.icmp]"),
-    key("allow", "[[profiles.NAME.allow]]"),
-    key("deny", "[[profiles.NAME.deny]]"),
-];
-/// Keys of `[profiles.NAME.control]`.
-pub(super) const CONTROL_KEYS: &[Key] = &[
-    key("arp", "arp = true"),
-    key("nd", "nd = true"),
-    key("ra", "ra = false"),
-    key("dhcp", "dhcp = false"),
-    key("pmtu", "pmtu = true"),
-];
-/// Keys of `[profiles.NAME.icmp]`.
-pub(super) const ICMP_KEYS: &[Key] = &[
-    key("v4", "v4 = [\"echo-request\"]"),
-    key("v6", "v6 = [\"echo-request\"]"),
-];
-/// Keys of `[[profiles.NAME.allow]]` and `[[profiles.NAME.deny]]`.
-pub(super) const RULE_KEYS: &[Key] = &[
-    key("id", "id = \"https\""),
-    key("comment", "comment = \"public web\""),
-    key("protocol", "protocol = \"tcp\""),
-    key("ports", "ports = [443, \"8000-8100\"]"),
-    key("from", "from = [\"192.0.2.0/24\", \"@admins\"]"),
-    key("to", "to = \"self\""),
-    key("rate", "rate = { packets = 1000, burst = 2000 }"),
-    key(
-        "rate_per_source",
-        "rate_per_source = { packets = 10, burst = 20 }",
-    ),
-];
-/// Keys of `rate` and `rate_per_source`.
-pub(super) const RATE_KEYS: &[Key] = &[
-    key("packets", "packets = 1000"),
-    key("burst", "burst = 2000"),
-];
+use super::table::{Scalar, Table, entries};
 
 pub(super) type Texts = Spanned<Vec<Spanned<String>>>;
 pub(super) type Scalars = Spanned<Vec<Spanned<Scalar>>>;
@@ -86,17 +32,55 @@ pub(super) struct RawGroup {
 pub(super) struct RawProfile {
     pub(super) name: Spanned<String>,
     pub(super) interfaces: Option<Texts>,
+    pub(super) bridges: Option<Texts>,
     pub(super) vlans: Option<Scalars>,
     pub(super) default: Option<Spanned<String>>,
     pub(super) enforce: Option<bool>,
-    pub(super) generic_xdp: Option<bool>,
+    pub(super) generic_xdp: Option<Spanned<bool>>,
     pub(super) fragments: Option<Spanned<String>>,
     pub(super) ethertypes: Option<Scalars>,
     pub(super) control: RawControl,
     pub(super) icmp_v4: Option<Scalars>,
     pub(super) icmp_v6: Option<Scalars>,
+    pub(super) antispoof: Option<RawAntiSpoof>,
+    pub(super) containers: Option<RawContainers>,
     pub(super) allow: Vec<RawRule>,
     pub(super) deny: Vec<RawRule>,
+    pub(super) send: Option<RawSend>,
+}
+
+/// The send rules of a profile; there is a difference between none and no such key.
+pub(super) struct RawSend {
+    pub(super) span: Range<usize>,
+    pub(super) rules: Vec<RawRule>,
+}
+
+#[derive(Default)]
+pub(super) struct RawAntiSpoof {
+    pub(super) span: Range<usize>,
+    pub(super) martians: Option<bool>,
+    pub(super) internet: Option<Spanned<bool>>,
+    pub(super) legitimate: Option<Texts>,
+    pub(super) own_addresses: Option<bool>,
+    pub(super) reverse_path: Option<Spanned<String>>,
+    pub(super) egress: Option<bool>,
+    pub(super) egress_sources: Option<Texts>,
+}
+
+#[derive(Default)]
+pub(super) struct RawContainers {
+    pub(super) bindings: Option<Spanned<String>>,
+    pub(super) unbound: Option<Spanned<String>>,
+    pub(super) hook: Option<Spanned<String>>,
+    pub(super) binding: Vec<RawBinding>,
+}
+
+pub(super) struct RawBinding {
+    /// The header or inline table.
+    pub(super) span: Range<usize>,
+    pub(super) interface: Option<Spanned<String>>,
+    pub(super) mac: Option<Spanned<String>>,
+    pub(super) addresses: Option<Texts>,
 }
 
 #[derive(Default)]
@@ -177,7 +161,14 @@ fn group(name: Spanned<String>, body: &DeTable<'_>, report: &mut Report<'_>) -> 
 fn profile(name: Spanned<String>, body: &DeTable<'_>, report: &mut Report<'_>) -> RawProfile {
     let what = format!("profile `{}`", super::diagnostic::clean(name.get_ref()));
     let table = Table::new(body, name.span(), what.clone(), PROFILE_KEYS, report);
-    table.require("interfaces", report);
+    let is_container = table.get("containers").is_some();
+    if !is_container {
+        table.require("interfaces", report);
+    } else if table.get("interfaces").is_none() && table.get("bridges").is_none() {
+        let message = format!("container {what} has neither `interfaces` nor `bridges`");
+        let cure = "add `interfaces = [\"veth*\"]`, or `bridges = [\"cni0\"]`, or both";
+        report.error("missing-key", table.span.clone(), message, cure);
+    }
     let mut control = RawControl::default();
     if let Some((body, span)) = table.table("control", report) {
         let table = Table::new(
@@ -201,27 +192,102 @@ fn profile(name: Spanned<String>, body: &DeTable<'_>, report: &mut Report<'_>) -
         icmp_v4 = table.list("v4", report);
         icmp_v6 = table.list("v6", report);
     }
-    let mut rules = |kind: &str| {
+    let mut rules = |kind: &str| -> Vec<RawRule> {
         let list = table.tables(kind, report);
         list.into_iter()
             .map(|(body, span)| rule(kind, body, span, report))
             .collect()
     };
     let (allow, deny) = (rules("allow"), rules("deny"));
+    let send = table.get("send").map(|value| RawSend {
+        span: value.span(),
+        rules: rules("send"),
+    });
+    let antispoof = table
+        .table("antispoof", report)
+        .map(|(body, span)| antispoof(body, span, &what, report));
+    // Whatever stands there, the profile means to be one for containers: one error is enough.
+    let containers = is_container.then(|| match table.table("containers", report) {
+        Some((body, span)) => containers(body, span, &what, report),
+        None => RawContainers::default(),
+    });
     RawProfile {
         interfaces: table.texts("interfaces", report),
+        bridges: table.texts("bridges", report),
         vlans: table.list("vlans", report),
         default: table.text("default", report),
         enforce: table.flag("enforce", report),
-        generic_xdp: table.flag("generic_xdp", report),
+        generic_xdp: table.spanned_flag("generic_xdp", report),
         fragments: table.text("fragments", report),
         ethertypes: table.list("ethertypes", report),
         control,
         icmp_v4,
         icmp_v6,
+        antispoof,
+        containers,
         allow,
         deny,
+        send,
         name,
+    }
+}
+
+fn antispoof(
+    body: &DeTable<'_>,
+    span: Range<usize>,
+    profile: &str,
+    report: &mut Report<'_>,
+) -> RawAntiSpoof {
+    let what = format!("`antispoof` of {profile}");
+    let table = Table::new(body, span, what, ANTISPOOF_KEYS, report);
+    RawAntiSpoof {
+        martians: table.flag("martians", report),
+        internet: table.spanned_flag("internet", report),
+        legitimate: table.texts("legitimate", report),
+        own_addresses: table.flag("own_addresses", report),
+        reverse_path: table.text("reverse_path", report),
+        egress: table.flag("egress", report),
+        egress_sources: table.texts("egress_sources", report),
+        span: table.span,
+    }
+}
+
+fn containers(
+    body: &DeTable<'_>,
+    span: Range<usize>,
+    profile: &str,
+    report: &mut Report<'_>,
+) -> RawContainers {
+    let what = format!("`containers` of {profile}");
+    let table = Table::new(body, span, what, CONTAINERS_KEYS, report);
+    RawContainers {
+        bindings: table.text("bindings", report),
+        unbound: table.text("unbound", report),
+        hook: table.text("hook", report),
+        binding: table
+            .tables("binding", report)
+            .into_iter()
+            .map(|(body, span)| binding(body, span, report))
+            .collect(),
+    }
+}
+
+fn binding(body: &DeTable<'_>, span: Range<usize>, report: &mut Report<'_>) -> RawBinding {
+    let what = match body
+        .get("interface")
+        .and_then(|name| name.get_ref().as_str())
+    {
+        Some(name) => format!("the binding of `{}`", super::diagnostic::clean(name)),
+        None => "this binding".to_owned(),
+    };
+    let table = Table::new(body, span, what, BINDING_KEYS, report);
+    table.require("interface", report);
+    table.require("addresses", report);
+    RawBinding {
+        interface: table.text("interface", report),
+        mac: table.text("mac", report),
+        addresses: table.texts("addresses", report),
+        span: table.span,
     }
 }
 

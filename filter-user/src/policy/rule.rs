@@ -7,8 +7,10 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::diagnostic::clean;
-use super::group::{Addresses, Groups};
-use super::model::{AddressSet, Destination, MAX_RATE, PortProtocol, Rate, Rule, Service};
+use super::group::{Addresses, Groups, Role};
+use super::model::{
+    AddressSet, Destination, MAX_RATE, PortProtocol, RESERVED_RULE_IDS, Rate, Rule, Service,
+};
 use super::names::{self, PROTOCOLS};
 use super::raw::{RawRate, RawRule, Scalars};
 use super::source::Report;
@@ -17,8 +19,6 @@ use super::table::Scalar;
 
 /// Longest comment, in bytes.
 const MAX_COMMENT: usize = 1024;
-/// The rule id under which packets of a profile with `default = "pass"` are counted.
-const RESERVED_ID: &str = "default";
 /// Ports people name instead of numbering, for cures.
 const PORT_NAMES: &[(&str, u16)] = &[
     ("ssh", 22),
@@ -38,6 +38,8 @@ const PORT_NAMES: &[(&str, u16)] = &[
 pub(super) enum Kind {
     Allow,
     Deny,
+    /// What containers may send: its `to` is the remote side, and there is no `from`.
+    Send,
 }
 
 /// Checks one rule. `ids` holds the ids seen so far with their places.
@@ -77,11 +79,12 @@ pub(super) fn validate(
     let mut resolve = |list, role| match list {
         None => Some(Addresses::Any),
         Some(list) => {
-            let addresses = groups.resolve(list, role, &id, report);
+            let addresses = groups.resolve(list, role, &format!("rule {id}"), report);
             if let Some(Addresses::Set(set)) = &addresses
                 && set.is_empty()
                 && !report.list.has_errors()
             {
+                let role = role.key();
                 let message = format!(
                     "`{role}` holds no address, so rule `{}` never matches",
                     clean(&id)
@@ -94,16 +97,32 @@ pub(super) fn validate(
         }
     };
     // What could not be resolved was reported, so the policy is refused whatever stands here.
-    let from = match resolve(raw.from.as_ref(), "from") {
+    let set = |addresses| match addresses {
         Some(Addresses::Set(set)) => AddressSet::Prefixes(set),
         _ => AddressSet::Any,
     };
-    let to = match resolve(raw.to.as_ref(), "to") {
-        Some(Addresses::Set(set)) => Destination::Prefixes(set),
-        Some(Addresses::Local) => Destination::SelfAddresses,
-        Some(Addresses::Forwarded) => Destination::Forwarded,
-        Some(Addresses::Any) | None => Destination::Any,
+    let (from, to) = if kind == Kind::Send {
+        (
+            set(resolve(raw.to.as_ref(), Role::SendTo)),
+            Destination::Any,
+        )
+    } else {
+        let to = match resolve(raw.to.as_ref(), Role::To) {
+            Some(Addresses::Set(set)) => Destination::Prefixes(set),
+            Some(Addresses::Local) => Destination::SelfAddresses,
+            Some(Addresses::Forwarded) => Destination::Forwarded,
+            Some(Addresses::Any) | None => Destination::Any,
+        };
+        (set(resolve(raw.from.as_ref(), Role::From)), to)
     };
+    if let (Kind::Send, Some(list)) = (kind, &raw.from) {
+        report.error(
+            "from-in-send",
+            list.span(),
+            "a send rule has no `from`: what a container may use as source is its binding",
+            "take `from` out; `to` names where containers may send",
+        );
+    }
     if kind == Kind::Deny {
         for (name, rate) in [
             ("rate", &raw.rate),
@@ -148,9 +167,9 @@ fn check_id(
             format!("`{}` is no rule id", clean(text)),
             cure,
         );
-    } else if text == RESERVED_ID {
+    } else if RESERVED_RULE_IDS.contains(&text.as_str()) {
         let message =
-            format!("the rule id `{RESERVED_ID}` is reserved for packets of a profile's `default`");
+            format!("the rule id `{text}` is reserved: what no rule decides is counted under it");
         report.error("rule-id", id.span(), message, "choose another id");
     } else if let Some(first) = ids.get(text) {
         let message = format!(
@@ -176,7 +195,7 @@ fn rate(raw: &RawRate, report: &mut Report<'_>) -> Option<Rate> {
         if number.is_none() {
             let message = format!("`{name}` must be from 1 to {MAX_RATE}");
             let cure = match *value.get_ref() {
-                0 => "to let nothing in, take the rule out; for no limit, take the rate out",
+                0 => "to let nothing through, take the rule out; for no limit, take the rate out",
                 _ => "write a whole number of packets",
             };
             report.error("rate", value.span(), message, cure);
@@ -209,13 +228,19 @@ fn services(kind: Kind, raw: &RawRule, report: &mut Report<'_>) -> Vec<Service> 
                 "`ports` need a `protocol`",
                 cure,
             );
-        } else if kind == Kind::Allow {
-            let message = "an allow rule needs a `protocol`; only deny rules may leave it out";
+        } else if kind != Kind::Deny {
+            let article = if kind == Kind::Allow {
+                "an allow"
+            } else {
+                "a send"
+            };
+            let message =
+                format!("{article} rule needs a `protocol`; only deny rules may leave it out");
             report.error(
                 "missing-key",
                 raw.span.clone(),
                 message,
-                "add `protocol = \"tcp\"`, or what you mean to let in",
+                "add `protocol = \"tcp\"`, or what you mean to let through",
             );
         }
         return vec![Service::Any];
@@ -304,8 +329,8 @@ fn protocol(kind: Kind, item: &Spanned<Scalar>, report: &mut Report<'_>) -> Opti
                 Kind::Deny => {
                     "leave `protocol` out: a deny rule without it covers every protocol".to_owned()
                 }
-                Kind::Allow => {
-                    "name the protocols to let in, such as `[\"tcp\", \"udp\"]`".to_owned()
+                Kind::Allow | Kind::Send => {
+                    "name the protocols to let through, such as `[\"tcp\", \"udp\"]`".to_owned()
                 }
             }
         } else {

@@ -143,6 +143,16 @@ impl<'t, 'i> Table<'t, 'i> {
         flag
     }
 
+    /// A flag with its place.
+    pub(super) fn spanned_flag(
+        &self,
+        name: &str,
+        report: &mut Report<'_>,
+    ) -> Option<Spanned<bool>> {
+        let span = self.get(name)?.span();
+        Some(Spanned::new(span, self.flag(name, report)?))
+    }
+
     pub(super) fn integer(&self, name: &str, report: &mut Report<'_>) -> Option<Spanned<i64>> {
         let value = self.get(name)?;
         match scalar(value, report) {

@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::names::{ETHERTYPES, ICMP_V4, ICMP_V6, PROTOCOLS};
-use super::raw::{
-    CONTROL_KEYS, GROUP_KEYS, ICMP_KEYS, POLICY_KEYS, PROFILE_KEYS, RATE_KEYS, RULE_KEYS,
+use super::keys::{
+    ANTISPOOF_KEYS, BINDING_KEYS, CONTAINERS_KEYS, CONTROL_KEYS, GROUP_KEYS, ICMP_KEYS,
+    POLICY_KEYS, PROFILE_KEYS, RATE_KEYS, RULE_KEYS,
 };
+use super::names::{ETHERTYPES, ICMP_V4, ICMP_V6, PROTOCOLS};
 use super::*;
+
+mod spoofing;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -64,7 +67,7 @@ fn compare(path: &Path, found: &[String]) {
 #[test]
 fn broken_policies_report_every_error_with_place_and_cure() {
     let list = fixtures("broken");
-    assert!(list.len() >= 14);
+    assert!(list.len() >= 24);
     for path in list {
         let errors = load(&path).expect_err(&path.display().to_string());
         compare(
@@ -221,7 +224,7 @@ fn the_closest_profile_wins() {
     let policy = policy(&text);
     let names = |interface| {
         policy
-            .profile_for(interface)
+            .profile_for(interface, None)
             .iter()
             .map(|(_, p)| p.name.clone())
             .collect::<Vec<_>>()
@@ -307,7 +310,7 @@ fn every_example_of_the_reference_loads() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert!(blocks.len() >= 5);
+    assert!(blocks.len() >= 8);
     for block in blocks {
         let path = folder.path().join("policy.toml");
         fs::write(&path, block).unwrap();
@@ -324,6 +327,9 @@ fn the_reference_names_every_key_and_word() {
         PROFILE_KEYS,
         CONTROL_KEYS,
         ICMP_KEYS,
+        ANTISPOOF_KEYS,
+        CONTAINERS_KEYS,
+        BINDING_KEYS,
         RULE_KEYS,
         RATE_KEYS,
     ];
@@ -342,9 +348,9 @@ fn the_reference_names_every_key_and_word() {
             "docs/policy.md does not name `{word}"
         );
     }
-    for limit in [MAX_PROFILES, MAX_RULES, MAX_INTERFACES] {
+    for limit in [MAX_PROFILES, MAX_RULES, MAX_INTERFACES, MAX_BOUND_ADDRESSES] {
         assert!(
-            reference.contains(&limit.to_string()),
+            reference.contains(&format!("| {limit} |")),
             "docs/policy.md does not name the limit {limit}"
         );
     }

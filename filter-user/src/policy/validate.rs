@@ -10,24 +10,31 @@ use toml::Spanned;
 
 use super::diagnostic::clean;
 use super::group::Groups;
-use super::interface;
 use super::model::{
     Control, DefaultVerdict, FragmentPolicy, MAX_INTERFACES, MAX_PROFILES, MAX_RULES, Policy,
     Profile, Rule, VERSION,
 };
 use super::names::{self, ETHERTYPES, ICMP_V4, ICMP_V6};
-use super::raw::{RawPolicy, RawProfile, RawRule, Scalars};
+use super::raw::{RawPolicy, RawProfile, RawRule, Scalars, Texts};
 use super::rule::{self, Kind};
 use super::source::Report;
 use super::suggest;
 use super::table::Scalar;
+use super::{antispoof, claims, containers, interface};
 
 /// Places in the file, for warnings about the finished policy; in the order of its profiles.
 pub(super) struct ProfileMarks {
     pub(super) interfaces: Vec<Range<usize>>,
+    pub(super) bridges: Vec<Range<usize>>,
     pub(super) default: Range<usize>,
     pub(super) allow: Vec<Range<usize>>,
     pub(super) deny: Vec<Range<usize>>,
+    pub(super) send: Vec<Range<usize>>,
+    pub(super) antispoof: antispoof::Marks,
+    /// `bindings`, or the profile's name.
+    pub(super) bindings: Range<usize>,
+    /// The interfaces of the static bindings.
+    pub(super) bound: Vec<Range<usize>>,
 }
 
 /// Checks the whole policy.
@@ -61,7 +68,10 @@ pub(super) fn validate(
     let rules: Vec<&RawRule> = raw
         .profiles
         .iter()
-        .flat_map(|p| p.allow.iter().chain(&p.deny))
+        .flat_map(|p| {
+            let send = p.send.iter().flat_map(|send| &send.rules);
+            p.allow.iter().chain(&p.deny).chain(send)
+        })
         .collect();
     if let Some(extra) = rules.get(MAX_RULES) {
         let message = format!(
@@ -85,29 +95,56 @@ pub(super) fn validate(
                 .map(|raw| rule::validate(kind, raw, groups, &mut ids, report))
                 .collect()
         };
-        let allow = rules(Kind::Allow, &raw.allow, report);
-        let deny = rules(Kind::Deny, &raw.deny, report);
-        profiles.push(profile(raw, allow, deny, report));
-        let places = |rules: &[RawRule]| {
-            rules
-                .iter()
-                .map(|r| r.id.as_ref().map_or(r.span.clone(), Spanned::span))
-                .collect()
+        let lists = Rules {
+            allow: rules(Kind::Allow, &raw.allow, report),
+            deny: rules(Kind::Deny, &raw.deny, report),
+            send: raw
+                .send
+                .as_ref()
+                .map(|send| rules(Kind::Send, &send.rules, report)),
         };
-        marks.push(ProfileMarks {
-            interfaces: raw
-                .interfaces
-                .iter()
-                .flat_map(Spanned::get_ref)
-                .map(Spanned::span)
-                .collect(),
-            default: raw.default.as_ref().map_or(raw.name.span(), Spanned::span),
-            allow: places(&raw.allow),
-            deny: places(&raw.deny),
-        });
+        profiles.push(profile(raw, lists, groups, report));
+        marks.push(places(raw));
     }
-    check_claims(&profiles, &marks, report);
+    claims::check(&profiles, &marks, report);
     (Policy { profiles, path }, marks)
+}
+
+/// The checked rules of one profile.
+struct Rules {
+    allow: Vec<Rule>,
+    deny: Vec<Rule>,
+    send: Option<Vec<Rule>>,
+}
+
+fn places(raw: &RawProfile) -> ProfileMarks {
+    let items = |list: &Option<Texts>| {
+        let items = list.iter().flat_map(Spanned::get_ref);
+        items.map(Spanned::span).collect()
+    };
+    let rules = |rules: &[RawRule]| {
+        rules
+            .iter()
+            .map(|r| r.id.as_ref().map_or(r.span.clone(), Spanned::span))
+            .collect()
+    };
+    let text = |key: Option<&Spanned<String>>| key.map_or(raw.name.span(), Spanned::span);
+    let containers = raw.containers.as_ref();
+    ProfileMarks {
+        interfaces: items(&raw.interfaces),
+        bridges: items(&raw.bridges),
+        default: text(raw.default.as_ref()),
+        allow: rules(&raw.allow),
+        deny: rules(&raw.deny),
+        send: raw
+            .send
+            .as_ref()
+            .map(|send| rules(&send.rules))
+            .unwrap_or_default(),
+        antispoof: antispoof::marks(raw),
+        bindings: text(containers.and_then(|c| c.bindings.as_ref())),
+        bound: containers.map(containers::marks).unwrap_or_default(),
+    }
 }
 
 /// Names of groups and profiles.
@@ -126,48 +163,13 @@ pub(super) fn check_name(kind: &str, name: &Spanned<String>, report: &mut Report
 
 fn profile(
     raw: &RawProfile,
-    allow: Vec<Rule>,
-    deny: Vec<Rule>,
+    rules: Rules,
+    groups: &mut Groups,
     report: &mut Report<'_>,
 ) -> Profile {
-    if let Some(list) = raw
-        .interfaces
-        .as_ref()
-        .filter(|list| list.get_ref().is_empty())
-    {
-        let cure = "name an interface, such as `[\"eth0\"]`, or take the profile out";
-        report.error(
-            "empty-list",
-            list.span(),
-            "the list of interfaces is empty",
-            cure,
-        );
-    }
-    let mut interfaces: Vec<String> = Vec::new();
-    for item in raw.interfaces.iter().flat_map(Spanned::get_ref) {
-        if interfaces.len() == MAX_INTERFACES {
-            let message = format!("a profile names at most {MAX_INTERFACES} interfaces");
-            report.error(
-                "too-many-interfaces",
-                item.span(),
-                message,
-                "name several at once by a glob such as `eth*`",
-            );
-            break;
-        }
-        if let Err(error) = interface::check(item.get_ref()) {
-            report.error("interface", item.span(), error.to_string(), error.cure());
-        } else if interfaces.contains(item.get_ref()) {
-            report.warning(
-                "repeated",
-                item.span(),
-                "this interface is listed twice",
-                "take one out",
-            );
-        }
-        // Kept even if repeated, so that places and names stay in step.
-        interfaces.push(item.get_ref().clone());
-    }
+    let interfaces = patterns("interface", "eth0", raw.interfaces.as_ref(), report);
+    let bridges = patterns("bridge", "cni0", raw.bridges.as_ref(), report);
+    containers::check_kind(raw, report);
     let default_verdict = choice(
         raw.default.as_ref(),
         "default",
@@ -186,14 +188,20 @@ fn profile(
         ],
         report,
     );
+    let antispoof = antispoof::validate(raw, groups, report);
+    let containers = raw
+        .containers
+        .as_ref()
+        .map(|raw| containers::validate(raw, rules.send, report));
     let flag = |value: Option<bool>| value.unwrap_or(true);
     Profile {
         name: raw.name.get_ref().clone(),
         interfaces,
+        bridges,
         vlans: vlans(raw.vlans.as_ref(), report),
         default_verdict,
         enforce: flag(raw.enforce),
-        generic_xdp: raw.generic_xdp.unwrap_or(false),
+        generic_xdp: raw.generic_xdp.as_ref().is_some_and(|flag| *flag.get_ref()),
         fragments,
         control: Control {
             arp: flag(raw.control.arp),
@@ -213,12 +221,56 @@ fn profile(
             report,
         ),
         ethertypes: numbers(raw.ethertypes.as_ref(), ethertype, report),
-        allow,
-        deny,
+        antispoof,
+        containers,
+        allow: rules.allow,
+        deny: rules.deny,
     }
 }
 
-fn choice<T: Copy + Default>(
+/// The names and globs of `interfaces` or `bridges`.
+fn patterns(
+    what: &str,
+    example: &str,
+    raw: Option<&Texts>,
+    report: &mut Report<'_>,
+) -> Vec<String> {
+    if let Some(list) = raw.filter(|list| list.get_ref().is_empty()) {
+        report.error(
+            "empty-list",
+            list.span(),
+            format!("the list of {what}s is empty"),
+            format!("name one, such as `[\"{example}\"]`, or take the profile out"),
+        );
+    }
+    let mut names: Vec<String> = Vec::new();
+    for item in raw.into_iter().flat_map(Spanned::get_ref) {
+        if names.len() == MAX_INTERFACES {
+            report.error(
+                "too-many-interfaces",
+                item.span(),
+                format!("a profile names at most {MAX_INTERFACES} {what}s"),
+                "name several at once by a glob such as `eth*`",
+            );
+            break;
+        }
+        if let Err(error) = interface::check(item.get_ref()) {
+            report.error("interface", item.span(), error.to_string(), error.cure());
+        } else if names.contains(item.get_ref()) {
+            report.warning(
+                "repeated",
+                item.span(),
+                format!("this {what} is listed twice"),
+                "take one out",
+            );
+        }
+        // Kept even if repeated, so that places and names stay in step.
+        names.push(item.get_ref().clone());
+    }
+    names
+}
+
+pub(super) fn choice<T: Copy + Default>(
     raw: Option<&Spanned<String>>,
     key: &str,
     choices: &[(&'static str, T)],
@@ -370,58 +422,5 @@ fn ethertype(item: &Spanned<Scalar>, report: &mut Report<'_>) -> Option<u16> {
             None
         }
         None => number,
-    }
-}
-
-/// Two profiles may name the same interface or glob only if their VLAN ids tell them apart.
-fn check_claims(profiles: &[Profile], marks: &[ProfileMarks], report: &mut Report<'_>) {
-    let mut claims: HashMap<&str, Vec<(usize, Range<usize>)>> = HashMap::new();
-    for (index, (profile, marks)) in profiles.iter().zip(marks).enumerate() {
-        for (pattern, span) in profile.interfaces.iter().zip(&marks.interfaces) {
-            let earlier = claims.entry(pattern).or_default();
-            for (other_index, other_span) in earlier.iter() {
-                let Some(other) = profiles.get(*other_index).filter(|_| *other_index != index)
-                else {
-                    continue;
-                };
-                let shared = profile.vlans.iter().find(|id| other.vlans.contains(id));
-                let frames = match shared {
-                    Some(id) => format!("VLAN {id} of `{}`", clean(pattern)),
-                    None if profile.vlans.is_empty() && other.vlans.is_empty() => {
-                        format!("`{}`", clean(pattern))
-                    }
-                    None => continue,
-                };
-                let message = format!(
-                    "{frames} is claimed twice, first by profile `{}` in {}",
-                    clean(&other.name),
-                    report.line(other_span)
-                );
-                let cure = "take it out of one of the two, or tell them apart by `vlans`";
-                report.error("interface-claimed", span.clone(), message, cure);
-                break;
-            }
-            earlier.push((index, span.clone()));
-        }
-    }
-    let exact = claims
-        .iter()
-        .filter(|(pattern, _)| !interface::is_glob(pattern));
-    if exact.count() > MAX_INTERFACES {
-        let message = format!(
-            "more than {MAX_INTERFACES} interfaces are named; that many cannot be managed at once"
-        );
-        let place = marks
-            .iter()
-            .flat_map(|m| &m.interfaces)
-            .nth(MAX_INTERFACES)
-            .cloned()
-            .unwrap_or(0..1);
-        report.error(
-            "too-many-interfaces",
-            place,
-            message,
-            "leave some unmanaged, or run one filter in each network namespace",
-        );
     }
 }

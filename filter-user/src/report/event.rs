@@ -32,8 +32,11 @@ pub struct EventRecord {
     pub reason: Cow<'static, str>,
     /// Monitor mode: the packet passed all the same.
     pub monitored: bool,
-    /// Rule that decided.
+    /// Rule that decided, or row: `martian:192.0.2.0/24`, `binding:source`.
     pub rule: Option<String>,
+    /// What the row stands for: which range and which RFC, what the container is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// Bytes on the wire, from the Ethernet header on.
     pub frame_length: u32,
     /// What the sampled bytes say.
@@ -60,11 +63,13 @@ pub enum DecodeError {
 const HEADER: usize = size_of::<EventHeader>();
 
 impl EventRecord {
-    /// Reads an [`Event`]. `interface` and `rule` name an interface index and a rule slot.
+    /// Reads an [`Event`]. `interface` and `rule` name an interface index and a rule slot, `detail` says more of a row on
+    /// an interface.
     pub fn decode(
         bytes: &[u8],
         interface: impl Fn(u32) -> Option<String>,
         rule: impl Fn(u16) -> Option<String>,
+        detail: impl Fn(u16, u32) -> Option<String>,
     ) -> Result<Self, DecodeError> {
         let (header, frame) = bytes
             .split_at_checked(HEADER)
@@ -99,6 +104,11 @@ impl EventRecord {
             reason: Cow::Borrowed(reason.name()),
             monitored: field::<1>(header, offset_of!(EventHeader, monitored))[0] != 0,
             rule: if slot == 0 { None } else { rule(slot) },
+            detail: if slot == 0 {
+                None
+            } else {
+                detail(slot, ifindex)
+            },
             frame_length,
             headers,
             problem,
@@ -127,6 +137,9 @@ impl EventRecord {
         );
         if let Some(rule) = &self.rule {
             let _ = write!(line, ", rule {}", printable(rule));
+        }
+        if let Some(detail) = &self.detail {
+            let _ = write!(line, " ({})", printable(detail));
         }
         if let Some(problem) = &self.problem {
             let _ = write!(line, "; {}", printable(problem));

@@ -29,6 +29,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<EventRecord, DecodeError> {
         bytes,
         |index| (index == 3).then(|| "eth0".to_owned()),
         |slot| Some(format!("rule-{slot}")),
+        |_, _| None,
     )
 }
 
@@ -206,8 +207,13 @@ fn lengths_and_numbers_are_not_trusted() {
     bytes[offset_of!(EventHeader, reason)] = 250;
     assert_eq!(decode(&bytes), Err(DecodeError::Reason(250)));
     assert_eq!(decode(&[0; 5]), Err(DecodeError::Short(5)));
-    let unknown =
-        EventRecord::decode(&raw(Reason::DropPort, 5, &syn()), |_| None, |_| None).unwrap();
+    let unknown = EventRecord::decode(
+        &raw(Reason::DropPort, 5, &syn()),
+        |_| None,
+        |_| None,
+        |_, _| None,
+    )
+    .unwrap();
     assert_eq!((unknown.interface.as_str(), unknown.rule), ("if3", None));
 }
 

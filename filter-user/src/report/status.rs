@@ -66,12 +66,46 @@ pub struct InterfaceStatus {
     pub attached: bool,
     /// Why it is not.
     pub error: Option<String>,
+    /// Which sources are refused; `None` on a container link, where the binding decides.
+    #[serde(default)]
+    pub antispoof: Option<AntiSpoofStatus>,
+    /// What the container behind it may send from; `None` on an outer interface.
+    #[serde(default)]
+    pub binding: Option<BindingStatus>,
+}
+
+/// Which sources are refused on an outer interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AntiSpoofStatus {
+    /// Sources that cannot be.
+    pub martians: bool,
+    /// Private ranges too.
+    pub internet: bool,
+    /// The host's own addresses, and its containers' networks, from outside.
+    pub own_addresses: bool,
+    /// `off`, `loose`, `strict`
+    pub reverse_path: String,
+    /// What leaves must be sent by the host.
+    pub egress: bool,
+}
+
+/// What a container may send from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindingStatus {
+    /// Who says so: `policy`, `cni`, `peer`; without a binding `closed` (nothing passes) or `open` (nothing is checked).
+    pub origin: String,
+    /// Its MACs.
+    pub macs: Vec<String>,
+    /// Its addresses and prefixes.
+    pub addresses: Vec<String>,
+    /// Why there is no binding, or which addresses were refused.
+    pub remarks: Vec<String>,
 }
 
 /// A mode of a newer daemon is shown as unknown.
 fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mode>, D::Error> {
     let name = Option::<String>::deserialize(deserializer)?;
-    Ok([Mode::Native, Mode::Generic]
+    Ok([Mode::Native, Mode::Generic, Mode::Tc]
         .into_iter()
         .find(|mode| Some(mode_name(*mode)) == name.as_deref()))
 }
@@ -82,6 +116,7 @@ pub fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Native => "native",
         Mode::Generic => "generic",
+        Mode::Tc => "tc",
     }
 }
 
@@ -138,6 +173,10 @@ impl Status {
             "filter",
         ];
         text.push_str(&table::render(&header, rows, header.len()));
+        text.push('\n');
+        for interface in &self.interfaces {
+            interface.render_sources(text, colour);
+        }
         for interface in &self.interfaces {
             if let Some(error) = &interface.error {
                 let _ = writeln!(
@@ -169,7 +208,72 @@ impl PolicyStatus {
     }
 }
 
+impl AntiSpoofStatus {
+    /// `refuses martians, own addresses; reverse path strict`
+    #[must_use]
+    pub fn text(&self) -> String {
+        let martians = match (self.martians, self.internet) {
+            (true, true) => Some("martians and private ranges"),
+            (true, false) => Some("martians"),
+            (false, _) => None,
+        };
+        let refused: Vec<&str> = [
+            martians,
+            self.own_addresses.then_some("own addresses"),
+            self.egress.then_some("others' sources at egress"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let refused = match refused.as_slice() {
+            [] => "refuses no source".to_owned(),
+            list => format!("refuses {}", list.join(", ")),
+        };
+        format!("{refused}; reverse path {}", self.reverse_path)
+    }
+}
+
+impl BindingStatus {
+    /// `bound by cni to 0a:58:0a:16:00:05, 10.22.0.5`
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = match self.origin.as_str() {
+            "closed" => "no binding, nothing passes".to_owned(),
+            "open" => "no binding, sources are not checked".to_owned(),
+            origin => format!(
+                "bound by {origin} to {}",
+                [self.macs.join(", "), self.addresses.join(", ")].join(", ")
+            ),
+        };
+        if !self.remarks.is_empty() {
+            text.push_str(": ");
+            text.push_str(&self.remarks.join("; "));
+        }
+        text
+    }
+}
+
 impl InterfaceStatus {
+    fn render_sources(&self, text: &mut String, colour: bool) {
+        let (what, good) = match (&self.antispoof, &self.binding) {
+            (_, Some(binding)) => (
+                binding.text(),
+                !matches!(binding.origin.as_str(), "closed" | "open"),
+            ),
+            (Some(antispoof), None) => (antispoof.text(), true),
+            (None, None) => return,
+        };
+        let name = printable(&self.name);
+        let what = printable(&what);
+        let shown = if good {
+            what
+        } else {
+            paint(&what, YELLOW, colour)
+        };
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "{name}: {shown}");
+    }
+
     fn row(&self) -> Vec<String> {
         let dash = |text: &str| {
             if text.is_empty() {
@@ -249,12 +353,44 @@ mod tests {
                     mode: Some(Mode::Native),
                     attached: true,
                     error: None,
+                    antispoof: Some(AntiSpoofStatus {
+                        martians: true,
+                        internet: true,
+                        own_addresses: true,
+                        reverse_path: "strict".to_owned(),
+                        egress: false,
+                    }),
+                    binding: None,
                 },
                 InterfaceStatus {
                     name: "ev\x1bil".to_owned(),
                     ifindex: 4,
                     profile: "edge".to_owned(),
                     error: Some("another program".to_owned()),
+                    ..InterfaceStatus::default()
+                },
+                InterfaceStatus {
+                    name: "veth1".to_owned(),
+                    ifindex: 5,
+                    profile: "pods".to_owned(),
+                    mode: Some(Mode::Tc),
+                    binding: Some(BindingStatus {
+                        origin: "cni".to_owned(),
+                        macs: vec!["0a:58:0a:16:00:05".to_owned()],
+                        addresses: vec!["10.22.0.5".to_owned()],
+                        remarks: Vec::new(),
+                    }),
+                    ..InterfaceStatus::default()
+                },
+                InterfaceStatus {
+                    name: "veth2".to_owned(),
+                    ifindex: 6,
+                    profile: "pods".to_owned(),
+                    binding: Some(BindingStatus {
+                        origin: "closed".to_owned(),
+                        remarks: vec!["its other end has no address yet".to_owned()],
+                        ..BindingStatus::default()
+                    }),
                     ..InterfaceStatus::default()
                 },
             ],
@@ -284,8 +420,16 @@ mod tests {
             lines[9],
             "ev\u{fffd}il      4        edge     -                       monitored  -       NOT ATTACHED"
         );
-        assert_eq!(lines[10], "error: another program");
-        assert_eq!(lines[11], "warning: edge.toml:9:1: warning: never matches");
+        assert_eq!(
+            &lines[13..],
+            [
+                "eth0: refuses martians and private ranges, own addresses; reverse path strict",
+                "veth1: bound by cni to 0a:58:0a:16:00:05, 10.22.0.5",
+                "veth2: no binding, nothing passes: its other end has no address yet",
+                "error: another program",
+                "warning: edge.toml:9:1: warning: never matches",
+            ]
+        );
         assert!(!text.contains('\x1b'));
         assert!(sample().render(true).contains("\x1b[32mrunning\x1b[0m"));
     }

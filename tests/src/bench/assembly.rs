@@ -38,6 +38,7 @@ mod helper {
     pub(super) const MAP_LOOKUP: i32 = 1;
     pub(super) const PRANDOM: i32 = 7;
     pub(super) const TAIL_CALL: i32 = 12;
+    pub(super) const FIB_LOOKUP: i32 = 69;
 }
 
 /// `src` of a map load: the immediate is a descriptor.
@@ -117,6 +118,38 @@ pub fn source_lookup(trie: Option<&Map>, kind: Kind) -> Result<Program> {
         .chain(drop_it())
         .collect();
     Program::load("bench_lookup", &program, kind)
+}
+
+/// A program that looks the way back to the source up in the kernel's FIB, and drops.
+pub fn fib_lookup(kind: Kind) -> Result<Program> {
+    // struct bpf_fib_lookup (linux/bpf.h), 64 bytes from r10 - 64: ifindex at 8, addresses at 16 and 32
+    const LENGTH: i32 = 64;
+    const AF_INET: i32 = 2;
+    const DESTINATION: i16 = 30;
+    let mut body = vec![
+        instruction(op::LOAD_WORD, 4, 2, SOURCE, 0),
+        instruction(op::LOAD_WORD, 5, 2, DESTINATION, 0),
+    ];
+    body.extend((0..16).map(|word| instruction(op::STORE_WORD, 10, 0, -64 + word * 4, 0)));
+    body.extend([
+        instruction(op::STORE_WORD, 10, 0, -64, AF_INET),
+        instruction(op::STORE_WORD, 10, 0, -56, 1),
+        instruction(op::STORE_WORD_OF, 10, 5, -48, 0),
+        instruction(op::STORE_WORD_OF, 10, 4, -32, 0),
+        instruction(op::COPY, 1, 6, 0, 0),
+        instruction(op::COPY, 2, 10, 0, 0),
+        instruction(op::ADD, 2, 0, 0, -64),
+        instruction(op::SET, 3, 0, 0, LENGTH),
+        instruction(op::SET, 4, 0, 0, 0),
+        instruction(op::CALL, 0, 0, 0, helper::FIB_LOOKUP),
+    ]);
+    let program: Vec<_> = [instruction(op::COPY, 6, 1, 0, 0)]
+        .into_iter()
+        .chain(bounds(body.len()))
+        .chain(body)
+        .chain(drop_it())
+        .collect();
+    Program::load("bench_fib", &program, kind)
 }
 
 /// Which sources the packets get.

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use filter_common::service::protocol;
-use filter_user::compile::{self, HostFacts, RuleSlots};
+use filter_user::compile::{self, HostFacts, Route, RuleSlots};
 use filter_user::dataplane::conntrack::{ExistingFlow, Kind};
-use filter_user::dataplane::{Assignment, Dataplane, Pins, Sizes};
+use filter_user::dataplane::{Assignment, Dataplane, Pins, Sizes, UNBOUND, XdpProgram};
 use filter_user::policy;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::frames::{HOST4, HOST6, PEER_PORT, PEER4, PEER6};
 use super::kernel::Program;
@@ -51,7 +53,17 @@ impl Filter {
         let host = HostFacts {
             own_v4: vec![HOST4],
             own_v6: vec![HOST6],
-            broadcast: Vec::new(),
+            routes: [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]
+                .map(|prefix| Route {
+                    table: 254,
+                    prefix,
+                    metric: 0,
+                    interfaces: vec![LOOPBACK],
+                    any: false,
+                })
+                .to_vec(),
+            strict: vec![vec![LOOPBACK]],
+            ..HostFacts::default()
         };
         let compiled = compile::compile(&loaded.policy, &host, &mut RuleSlots::default())
             .with_context(|| format!("the policy {name} cannot be compiled"))?;
@@ -65,6 +77,8 @@ impl Filter {
             slot: 1,
             profile: Some(0),
             vlans: Vec::new(),
+            binding: UNBOUND,
+            reach_bit: 0,
         };
         let started = Instant::now();
         dataplane.push(&compiled, &[assignment])?;
@@ -87,7 +101,7 @@ impl Filter {
     pub fn program(&mut self) -> Result<Program> {
         Ok(Program::from_fd(
             self.dataplane
-                .ingress()?
+                .xdp(XdpProgram::In)?
                 .fd()?
                 .as_fd()
                 .try_clone_to_owned()?,
@@ -114,23 +128,52 @@ fn flow(local: IpAddr, remote: IpAddr) -> ExistingFlow {
     }
 }
 
+/// Which sources are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sources {
+    /// None.
+    Any,
+    /// Martians and own addresses, as by default.
+    Checked,
+    /// The strict reverse path as well.
+    Strict,
+}
+
+impl Sources {
+    fn table(self) -> String {
+        let (checked, path) = match self {
+            Self::Any => (false, "off"),
+            Self::Checked => (true, "off"),
+            Self::Strict => (true, "strict"),
+        };
+        // the measured peer has an address for documentation
+        format!(
+            "[profiles.edge.antispoof]\nmartians = {checked}\nown_addresses = {checked}\nreverse_path = \"{path}\"\n\
+             legitimate = [\"203.0.113.0/24\"]\n"
+        )
+    }
+}
+
 /// The shipped edge policy, on the loopback interface.
-pub fn edge(enforce: bool) -> Result<String> {
+pub fn edge(enforce: bool, sources: Sources) -> Result<String> {
     let text = fs::read_to_string(EDGE).with_context(|| format!("cannot read {EDGE}"))?;
-    let mut found = false;
-    let lines: Vec<String> = text
-        .lines()
-        .map(|line| {
-            if line.starts_with("interfaces =") {
-                found = true;
-                return format!("interfaces = [\"lo\"]\nenforce = {enforce}");
-            }
-            line.to_owned()
-        })
-        .collect();
+    let (mut found, mut skipped) = (false, false);
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.starts_with('[') {
+            skipped = line.starts_with("[profiles.edge.antispoof]");
+        }
+        if line.starts_with("interfaces =") {
+            found = true;
+            lines.push(format!("interfaces = [\"lo\"]\nenforce = {enforce}"));
+        } else if !skipped {
+            lines.push(line.to_owned());
+        }
+    }
     if !found {
         bail!("{EDGE} has no line `interfaces = ...` to replace");
     }
+    lines.push(sources.table());
     Ok(lines.join("\n"))
 }
 

@@ -72,6 +72,26 @@ pub fn all(packets: &[Row], sources: &[Row], loading: &[Loading]) -> Vec<Goal> {
             8.0,
         ),
         Goal::at_most(
+            "martians and own addresses refused, of not: allowed",
+            median("edge_syn_allowed") / median("any_syn_allowed"),
+            1.03,
+        ),
+        Goal::at_most(
+            "martians and own addresses refused, of not: refused",
+            median("edge_syn_refused") / median("any_syn_refused"),
+            1.03,
+        ),
+        Goal::at_most(
+            "strict reverse path, ns on top: allowed",
+            median("strict_syn_allowed") - median("edge_syn_allowed"),
+            10.0,
+        ),
+        Goal::at_most(
+            "strict reverse path, ns on top: reply",
+            median("strict_reply") - median("edge_reply"),
+            10.0,
+        ),
+        Goal::at_most(
             "1,000 rules, of 1 rule: allowed",
             median("many_rules") / median("one_rule"),
             1.1,

@@ -22,6 +22,8 @@ mod command {
 pub mod map_type {
     /// Programs to call.
     pub const PROG_ARRAY: u32 = 3;
+    /// BPF_MAP_TYPE_LRU_HASH
+    pub const LRU_HASH: u32 = 9;
     /// Longest prefix match.
     pub const LPM_TRIE: u32 = 11;
 }

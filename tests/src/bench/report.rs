@@ -91,6 +91,28 @@ impl Goal {
             met: value >= limit,
         }
     }
+
+    /// One line.
+    pub fn text(&self) -> String {
+        let (sign, verdict) = (
+            if self.at_least { ">=" } else { "<=" },
+            if self.met { "yes" } else { "NO" },
+        );
+        format!(
+            "{verdict:<3} {:<74} {:>6.2} {sign} {}\n",
+            self.what, self.value, self.limit
+        )
+    }
+}
+
+impl Machine {
+    /// One line.
+    pub fn text(&self) -> String {
+        format!(
+            "Linux {}, {} ({} online), xdp-filter {}\n",
+            self.kernel, self.processor, self.processors, self.xdp_filter
+        )
+    }
 }
 
 /// Sums the samples up.
@@ -134,11 +156,7 @@ fn table(text: &mut String, title: &str, effort: Effort, rows: &[Row]) {
 impl Report {
     /// For people.
     pub fn text(&self) -> String {
-        let machine = &self.machine;
-        let mut text = format!(
-            "Linux {}, {} ({} online), xdp-filter {}\n",
-            machine.kernel, machine.processor, machine.processors, machine.xdp_filter
-        );
+        let mut text = self.machine.text();
         table(
             &mut text,
             "ns a packet (net: less the empty program)",
@@ -163,15 +181,7 @@ impl Report {
         }
         text.push('\n');
         for goal in &self.goals {
-            let (sign, verdict) = (
-                if goal.at_least { ">=" } else { "<=" },
-                if goal.met { "yes" } else { "NO" },
-            );
-            let _ = writeln!(
-                text,
-                "{verdict:<3} {:<74} {:>6.2} {sign} {}",
-                goal.what, goal.value, goal.limit
-            );
+            text.push_str(&goal.text());
         }
         text
     }

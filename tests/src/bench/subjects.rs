@@ -1,13 +1,15 @@
 //! What is measured: every program, on every packet.
 
+use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::assembly::{self, Prologue, Sources};
-use super::filter::{self, CLIENT_PORT, Filter};
-use super::frames::{PEER_PORT, PEER4, Version, tcp, udp};
-use super::kernel::{Kind, Program};
+use super::assembly::{self, Prologue};
+use super::filter::{self, CLIENT_PORT, Filter, Sources};
+use super::frames::{HOST4, PEER_PORT, PEER4, Version, set_source, tcp, udp};
+use super::kernel::{Kind, Map, Program, map_type};
 use super::measure::Subject;
 use super::{loading, peer};
 
@@ -26,6 +28,9 @@ pub struct Programs {
     empty: Program,
     xdp_filter: Program,
     edge: Program,
+    any_source: Program,
+    strict: Program,
+    sources: SourcePrograms,
     monitor: Program,
     one_rule: Program,
     many_rules: Program,
@@ -51,8 +56,11 @@ impl Programs {
                 attach: true,
             })?,
             xdp_filter: peer::xdp_filter()?,
-            edge: load("edge", filter::edge(true)?)?,
-            monitor: load("monitor", filter::edge(false)?)?,
+            edge: load("edge", filter::edge(true, Sources::Checked)?)?,
+            any_source: load("any-source", filter::edge(true, Sources::Any)?)?,
+            strict: load("strict", filter::edge(true, Sources::Strict)?)?,
+            sources: SourcePrograms::load()?,
+            monitor: load("monitor", filter::edge(false, Sources::Checked)?)?,
             one_rule: load("one-rule", filter::with_rules(1))?,
             many_rules: load("many-rules", filter::with_rules(RULES))?,
             group: load("group", filter::with_group("many.txt"))?,
@@ -60,6 +68,34 @@ impl Programs {
         };
         loading::check(&programs.group, &prefixes)?;
         Ok((programs, filters))
+    }
+}
+
+/// The reverse path the other way: by the kernel's FIB, and by a cache of sources in front of it.
+struct SourcePrograms {
+    /// Reads the source, and nothing else.
+    read: Program,
+    fib: Program,
+    cached: Program,
+    _cache: Map,
+}
+
+impl SourcePrograms {
+    fn load() -> Result<Self> {
+        peer::command("ip", &["route", "add", "203.0.113.0/24", "dev", "lo"])?;
+        let forwarding = "/proc/sys/net/ipv4/conf/lo/forwarding";
+        fs::write(forwarding, "1").with_context(|| format!("cannot write {forwarding}"))?;
+        let kind = Kind {
+            frags: true,
+            attach: true,
+        };
+        let cache = Map::new(map_type::LRU_HASH, 8, 8, 65_536, 0)?;
+        Ok(Self {
+            read: assembly::source_lookup(None, kind)?,
+            fib: assembly::fib_lookup(kind)?,
+            cached: assembly::source_lookup(Some(&cache), kind)?,
+            _cache: cache,
+        })
     }
 }
 
@@ -183,6 +219,91 @@ pub fn fixed(programs: &Programs) -> Result<Vec<Subject<'_>>> {
         tcp(V6, PEER_PORT, CLIENT_PORT, false)?,
         PASS,
     );
+    for (ids, name, program) in [
+        (
+            [
+                "any_syn_allowed",
+                "any_syn_refused",
+                "any_reply",
+                "any_syn6_allowed",
+            ],
+            "edge, no source refused",
+            &programs.any_source,
+        ),
+        (
+            [
+                "strict_syn_allowed",
+                "strict_syn_refused",
+                "strict_reply",
+                "strict_syn6_allowed",
+            ],
+            "edge, strict reverse path",
+            &programs.strict,
+        ),
+    ] {
+        let [allowed, refused, reply, allowed6] = ids;
+        let frame = |version, port, syn| tcp(version, PEER_PORT, port, syn);
+        add(
+            allowed,
+            &format!("{name}: TCP SYN allowed"),
+            program,
+            frame(V4, 80, true)?,
+            PASS,
+        );
+        add(
+            refused,
+            &format!("{name}: TCP SYN refused"),
+            program,
+            frame(V4, 81, true)?,
+            DROP,
+        );
+        add(
+            reply,
+            &format!("{name}: reply of a known TCP flow"),
+            program,
+            frame(V4, CLIENT_PORT, false)?,
+            PASS,
+        );
+        add(
+            allowed6,
+            &format!("{name}: TCP SYN over IPv6 allowed"),
+            program,
+            frame(V6, 80, true)?,
+            PASS,
+        );
+    }
+    for (id, name, source) in [
+        (
+            "edge_martian",
+            "edge: SYN from a martian",
+            Ipv4Addr::LOCALHOST,
+        ),
+        ("edge_own", "edge: SYN from an own address", HOST4),
+    ] {
+        let mut frame = tcp(V4, PEER_PORT, 80, true)?;
+        set_source(&mut frame, source);
+        // not a land packet
+        if let Some(last) = frame.get_mut(33) {
+            *last ^= 1;
+        }
+        add(id, name, edge, frame, DROP);
+    }
+    let sources = &programs.sources;
+    for (id, name, program) in [
+        (
+            "source_read",
+            "source read, and nothing else",
+            &sources.read,
+        ),
+        ("source_fib", "the same, FIB look-up", &sources.fib),
+        (
+            "source_cached",
+            "the same, LRU hash of sources looked up",
+            &sources.cached,
+        ),
+    ] {
+        add(id, name, program, tcp(V4, PEER_PORT, 80, true)?, DROP);
+    }
     let monitor = &programs.monitor;
     add(
         "monitor_syn_refused",
@@ -322,13 +443,13 @@ impl Fronts {
                 one,
                 format!("{what}, one source"),
                 port,
-                prologue(Sources::One(PEER4.octets()))?,
+                prologue(assembly::Sources::One(PEER4.octets()))?,
             ));
             fronts.push((
                 random,
                 format!("{what}, random sources"),
                 port,
-                prologue(Sources::Random)?,
+                prologue(assembly::Sources::Random)?,
             ));
         }
         Ok(Self(fronts))

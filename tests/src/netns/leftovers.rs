@@ -20,7 +20,10 @@ use super::{NAME_PREFIX, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Removes namespaces and directories of dead runs; returns their names.
+/// Where control groups are: hierarchies of version 1 are directories of it.
+const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
+
+/// Removes namespaces, directories and control groups of dead runs; returns their names.
 pub fn sweep() -> Vec<String> {
     let mut removed = Vec::new();
     for name in dead_names(Path::new(DIRECTORY)) {
@@ -34,7 +37,21 @@ pub fn sweep() -> Vec<String> {
         remove_directory(&temporary.join(&name));
         removed.push(name);
     }
+    remove_control_groups();
     removed
+}
+
+/// Those of containers whose namespace went above, and their processes with it.
+fn remove_control_groups() {
+    let root = Path::new(CONTROL_GROUPS);
+    let hierarchies = std::fs::read_dir(root).into_iter().flatten();
+    let hierarchies = hierarchies.filter_map(|entry| Some(entry.ok()?.path()));
+    for hierarchy in hierarchies.chain([root.to_owned()]) {
+        for name in dead_names(&hierarchy) {
+            // A group that is still in use, or that is gone by now, is left as it is.
+            let _ = std::fs::remove_dir(hierarchy.join(name));
+        }
+    }
 }
 
 /// `sweep`, the first time it is asked for in this process.

@@ -60,6 +60,11 @@ impl Namespace {
         &self.0.name
     }
 
+    /// Its mount below /run/netns, which other programs join it by.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
     /// A command that will run inside. `nsenter --net` and not `ip netns exec`: the latter mounts a
     /// fresh /sys, and the bpffs under it would be gone.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {

@@ -81,6 +81,11 @@ impl PacketSocket {
         Ok(Self(socket))
     }
 
+    /// The socket itself, for calls that send many frames.
+    pub fn descriptor(&self) -> &OwnedFd {
+        &self.0
+    }
+
     /// Sends one frame as it is, at least 14 bytes.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
         // SAFETY: the pointer and the length describe `frame`.

@@ -21,12 +21,10 @@ pub struct Case {
     /// Seed it was generated from, `0x` and hex digits; empty when written by hand.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub seed: String,
-    /// The host's IPv4 addresses.
-    pub own_v4: Vec<std::net::Ipv4Addr>,
-    /// The host's IPv6 addresses.
-    pub own_v6: Vec<std::net::Ipv6Addr>,
     /// The policy file's text.
     pub policy: String,
+    /// The host around the filter.
+    pub world: World,
     /// The frames in order.
     #[serde(rename = "step")]
     pub steps: Vec<Step>,
@@ -44,7 +42,7 @@ pub struct Step {
     /// Milliseconds after the first frame.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub at_ms: u64,
-    /// The reason expected; only for received frames, absent where the oracle is asked.
+    /// The reason expected, perhaps with a blank and the rule or row; absent where the oracle is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
     /// The frame from its Ethernet header on.
@@ -56,14 +54,14 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// Received: judged.
+    /// It arrives: at the host by an outer interface, at a container by its link.
     Ingress,
-    /// Sent: notes flows.
+    /// It leaves, likewise.
     Egress,
 }
 
 impl Step {
-    /// A frame received on [`INTERFACE`].
+    /// A frame that arrives by [`INTERFACE`].
     #[must_use]
     pub fn ingress(frame: Vec<u8>) -> Self {
         Self {
@@ -75,7 +73,7 @@ impl Step {
         }
     }
 
-    /// A frame sent on [`INTERFACE`].
+    /// A frame that leaves by [`INTERFACE`].
     #[must_use]
     pub fn egress(frame: Vec<u8>) -> Self {
         Self {
@@ -84,12 +82,24 @@ impl Step {
         }
     }
 
-    /// Sets the reason expected.
+    /// Sets the reason expected, or the reason, a blank and the rule or row.
     #[must_use]
     pub fn expect(self, reason: &str) -> Self {
         Self {
             expected: Some(reason.to_owned()),
             ..self
+        }
+    }
+
+    /// Whether the outcome is the one expected, if one is.
+    #[must_use]
+    pub fn agrees(&self, outcome: &Outcome) -> bool {
+        let expected = self.expected.as_deref().unwrap_or(outcome.reason);
+        match expected.split_once(' ') {
+            Some((reason, rule)) => {
+                (reason, Some(rule)) == (outcome.reason, outcome.rule.as_deref())
+            }
+            None => expected == outcome.reason,
         }
     }
 
@@ -104,37 +114,25 @@ impl Step {
 }
 
 impl Case {
-    /// The host around the filter.
-    #[must_use]
-    pub fn world(&self) -> World {
-        World {
-            own_v4: self.own_v4.clone(),
-            own_v6: self.own_v6.clone(),
-        }
-    }
-
     /// Whether time passes between the frames: such a case cannot be replayed at once in a kernel.
     #[must_use]
     pub fn needs_clock(&self) -> bool {
         self.steps.iter().any(|step| step.at_ms > 0)
     }
 
-    /// What the oracle says to each step; `None` for sent frames.
+    /// What the oracle says to each step.
     ///
     /// # Errors
     /// When the policy cannot be read.
-    pub fn outcomes(&self) -> Result<Vec<Option<Outcome>>, String> {
+    pub fn outcomes(&self) -> Result<Vec<Outcome>, String> {
         let policy = RawPolicy::parse(&self.policy).map_err(|error| error.to_string())?;
-        let mut oracle = Oracle::new(&policy, self.world());
+        let mut oracle = Oracle::new(&policy, self.world.clone());
         let judged = self.steps.iter().map(|step| {
             // Time 0 is avoided: a clock that has just started is a case of its own.
             let now = (1_000_000 + step.at_ms) * 1_000_000;
             match step.direction {
-                Direction::Ingress => Some(oracle.ingress(&step.interface, &step.frame, now)),
-                Direction::Egress => {
-                    oracle.egress(&step.interface, &step.frame, now);
-                    None
-                }
+                Direction::Ingress => oracle.ingress(&step.interface, &step.frame, now),
+                Direction::Egress => oracle.egress(&step.interface, &step.frame, now),
             }
         });
         Ok(judged.collect())
@@ -257,9 +255,11 @@ mod tests {
         let case = Case {
             description: "round trip".into(),
             seed: format!("{:#x}", u64::MAX),
-            own_v4: vec![[192, 0, 2, 10].into()],
-            own_v6: Vec::new(),
             policy: "version = 1\n# a comment with \"quotes\" and '''more'''\n".into(),
+            world: World {
+                broadcast: vec![[192, 0, 2, 255].into()],
+                ..crate::random::facts::world(&mut crate::random::dice::Dice::new(1))
+            },
             steps: vec![
                 Step::egress(vec![0, 1, 254, 255]).at(3),
                 Step::ingress(Vec::new()).expect("drop_malformed"),

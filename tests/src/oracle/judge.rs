@@ -1,47 +1,72 @@
-//! Owns the oracle's verdict on one frame, step by step in the order of the policy reference.
+//! Owns the oracle's verdict on one frame that arrives, step by step in the order of the policy reference.
 //! Must never choose the profile or know of monitor mode: it says the reason, not what becomes of it.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::Ipv6Net;
-
-use super::flow::{Buckets, Flows, Key};
+use super::flow::{Buckets, Flows, Fragments, Key};
 use super::parse::{self, Fragment, Ip, SCTP, TCP, Transport, TransportError, UDP};
-use super::policy::{Default_, Fragments as FragmentPolicy, Rate};
-use super::rules::{Packet, Profile, Service};
+use super::policy::{Default_, Fragments as FragmentPolicy};
+use super::rules::{Packet, Profile, Rule, Service};
+use super::source::dhcp_answer;
+use super::world::{Binding, LinkFacts};
 use super::{Memory, Socket, World};
 
-/// A reason and the rule that gave it.
-type Verdict = (&'static str, Option<String>);
+/// A reason and the rule or row that gave it.
+pub(super) type Verdict = (&'static str, Option<String>);
 
 /// One packet's judgement: everything that does not change while it is made.
 pub(super) struct Judge<'a> {
     pub profile: &'a Profile,
     pub world: &'a World,
+    pub facts: &'a LinkFacts,
+    pub binding: Option<Binding>,
     pub sockets: &'a HashSet<Socket>,
     pub now: u64,
 }
 
 impl Judge<'_> {
-    pub fn frame(&self, link: &parse::Link<'_>, memory: &mut Memory) -> Verdict {
+    pub fn arriving(&self, link: &parse::Link<'_>, memory: &mut Memory) -> Verdict {
         let Ok((ethertype, bytes)) = link.content else {
             return ("drop_malformed", None);
         };
+        if self.is_closed() {
+            return ("drop_binding", Some("binding:unknown".into()));
+        }
         let ip = match ethertype {
             0x0800 => parse::ipv4(bytes),
             0x86dd => parse::ipv6(bytes),
             _ => return self.ethertype(ethertype, bytes),
         };
         match ip {
-            Ok(ip) => self.fragment(&ip, memory),
+            Ok(ip) if ip.mapped => self.mapped(),
+            Ok(ip) => self.fragment(link, &ip, memory),
             Err(_) => ("drop_malformed", None),
         }
     }
 
+    /// Whether the link is a container's of which nothing is known, and the policy closes such links.
+    pub(super) fn is_closed(&self) -> bool {
+        let containers = self.profile.containers.as_ref();
+        self.binding.is_none() && containers.is_some_and(|containers| containers.closed)
+    }
+
+    /// An IPv4-mapped source has a row where martians are asked for, and is malformed elsewhere.
+    fn mapped(&self) -> Verdict {
+        if self.profile.antispoof.martians {
+            ("drop_martian", Some("martian:::ffff:0:0/96".into()))
+        } else {
+            ("drop_malformed", None)
+        }
+    }
+
+    /// Which trains of fragments an arriving packet belongs to.
+    fn towards(&self) -> usize {
+        usize::from(self.profile.containers.is_some())
+    }
+
     fn ethertype(&self, ethertype: u16, bytes: &[u8]) -> Verdict {
         if ethertype == 0x0806 {
-            return match (parse::arp(bytes), self.profile.control.arp) {
+            return match (parse::arp(bytes).is_some(), self.profile.control.arp) {
                 (false, _) => ("drop_malformed", None),
                 (true, true) => ("pass_control", None),
                 (true, false) => ("drop_ethertype", None),
@@ -56,25 +81,12 @@ impl Judge<'_> {
         }
     }
 
-    fn fragment(&self, ip: &Ip<'_>, memory: &mut Memory) -> Verdict {
+    fn fragment(&self, link: &parse::Link<'_>, ip: &Ip<'_>, memory: &mut Memory) -> Verdict {
         if ip.fragment != Fragment::Whole && self.profile.fragments == FragmentPolicy::Drop {
             return ("drop_fragment", None);
         }
-        let protocol = if ip.source.is_ipv4() { ip.protocol } else { 0 };
-        if let Fragment::Later { id, offset } = ip.fragment {
-            if ip.protocol == TCP && offset < 64 {
-                return ("drop_fragment", None);
-            }
-            let key = (ip.source, ip.destination, id, protocol);
-            let passed = memory.fragments.passed(&key, self.now);
-            return (
-                if passed {
-                    "pass_fragment"
-                } else {
-                    "drop_fragment"
-                },
-                None,
-            );
+        if let Some(verdict) = self.later_fragment(ip, &memory.fragments[self.towards()]) {
+            return verdict;
         }
         let transport = match (parse::transport(ip), ip.fragment) {
             (Ok(transport), _) => transport,
@@ -83,15 +95,48 @@ impl Judge<'_> {
             }
             (Err(_), _) => return ("drop_malformed", None),
         };
+        if let Some(verdict) = self.refuse_source(link, ip, &transport) {
+            return verdict;
+        }
         let verdict = self.rules(ip, &transport, memory);
+        self.note_first(ip, &verdict, &mut memory.fragments[self.towards()]);
+        verdict
+    }
+
+    /// What becomes of a later fragment: the first one tells, but for one that could rewrite a TCP header.
+    pub(super) fn later_fragment(&self, ip: &Ip<'_>, firsts: &Fragments) -> Option<Verdict> {
+        let Fragment::Later { id, offset } = ip.fragment else {
+            return None;
+        };
+        let tiny = ip.protocol == TCP && offset < 64;
+        let passes =
+            !tiny && firsts.passed(&(ip.source, ip.destination, id, part_of(ip)), self.now);
+        let reason = if passes {
+            "pass_fragment"
+        } else {
+            "drop_fragment"
+        };
+        Some((reason, None))
+    }
+
+    /// Notes a first fragment that passes, for the later ones.
+    pub(super) fn note_first(&self, ip: &Ip<'_>, verdict: &Verdict, firsts: &mut Fragments) {
         if let Fragment::First { id } = ip.fragment
             && verdict.0.starts_with("pass_")
         {
-            memory
-                .fragments
-                .note((ip.source, ip.destination, id, protocol), self.now);
+            firsts.note((ip.source, ip.destination, id, part_of(ip)), self.now);
         }
-        verdict
+    }
+
+    /// What a rule that matches says, its rates asked.
+    pub(super) fn by_rule(&self, rule: &Rule, ip: &Ip<'_>, buckets: &mut Buckets) -> Verdict {
+        let mut within = |rate, source| match rate {
+            Some(rate) => buckets.conforms(&rule.id, source, rate, self.now),
+            None => true,
+        };
+        let conforms = within(rule.rate, None) && within(rule.rate_per_source, Some(ip.source));
+        let reason = if conforms { "pass_rule" } else { "drop_rate" };
+        (reason, Some(rule.id.clone()))
     }
 
     fn rules(&self, ip: &Ip<'_>, transport: &Transport<'_>, memory: &mut Memory) -> Verdict {
@@ -126,16 +171,7 @@ impl Judge<'_> {
             }
         }
         if let Some(rule) = self.profile.allowed(&packet, self.world) {
-            let id = rule.id.as_str();
-            let within = |buckets: &mut Buckets, rate: Option<Rate>, source| {
-                rate.is_none_or(|rate| buckets.conforms(id, source, rate, self.now))
-            };
-            let conforms = within(&mut memory.buckets, rule.rate, None)
-                && within(&mut memory.buckets, rule.rate_per_source, Some(ip.source));
-            return (
-                if conforms { "pass_rule" } else { "drop_rate" },
-                Some(id.to_owned()),
-            );
+            return self.by_rule(rule, ip, &mut memory.buckets);
         }
         if let Some(kind) = icmp
             && self.profile.lists_icmp(v6, kind)
@@ -186,13 +222,9 @@ impl Judge<'_> {
                 source,
                 destination,
             } => {
-                let dhcp = match ip.source {
-                    IpAddr::V4(_) => source == 67 && destination == 68,
-                    IpAddr::V6(from) => source == 547 && destination == 546 && link_local(from),
-                };
                 if reply(destination, source, 0) {
                     "pass_reply"
-                } else if self.profile.control.dhcp && dhcp {
+                } else if self.profile.control.dhcp && dhcp_answer(ip, transport) {
                     "pass_control"
                 } else {
                     self.closed(packet)
@@ -286,7 +318,7 @@ impl Judge<'_> {
             };
         let known = (quoted.request && flows.known(&key, self.now))
             || (quoted.protocol == TCP && self.sockets.contains(&socket))
-            || (path_mtu && !icmp && self.profile.lets_in(&asked, self.world));
+            || (path_mtu && !icmp && self.lets_in(&asked));
         if known { "pass_related" } else { "drop_icmp" }
     }
 
@@ -312,7 +344,7 @@ fn hop_limit(ip: &Ip<'_>) -> Verdict {
     )
 }
 
-fn link_local(address: Ipv6Addr) -> bool {
-    Ipv6Net::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)
-        .is_ok_and(|net| net.contains(&address))
+/// The protocol in the key of a packet's fragments: IPv6 has none there (RFC 8200, 4.5).
+fn part_of(ip: &Ip<'_>) -> u8 {
+    if ip.source.is_ipv4() { ip.protocol } else { 0 }
 }

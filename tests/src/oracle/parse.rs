@@ -6,12 +6,14 @@
     reason = "fields and constants have the names of the RFCs"
 )]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{
     Icmpv4Slice, Icmpv6Slice, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice,
     Ipv6RawExtHeaderSlice, TcpHeaderSlice, UdpHeaderSlice,
 };
+
+use super::policy::Mac;
 
 /// The packet is not what its headers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Malformed;
 /// The link layer: which VLAN selects the profile, and what the frame carries.
 #[derive(Debug)]
 pub struct Link<'a> {
+    /// Source MAC; `None` where the frame ends before it does.
+    pub source: Option<Mac>,
     /// The first id that is not 0 in the (whole) tags, outer before inner: an outer priority tag leaves the choice to
     /// the tag inside it, as Linux hands such a frame to the inner VLAN. `None` without one.
     pub vlan: Option<u16>,
@@ -38,6 +42,8 @@ pub struct Ip<'a> {
     pub protocol: u8,
     /// TTL or hop limit.
     pub hop_limit: u8,
+    /// Whether the source is an IPv4-mapped address (`::ffff:0:0/96`), which is on no wire in earnest (RFC 4942, 2.2).
+    pub mapped: bool,
     /// Which part of a packet this is.
     pub fragment: Fragment,
     /// What follows the headers, up to the length the IP header gives.
@@ -112,8 +118,10 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 /// Reads the Ethernet header and up to two VLAN tags.
 #[must_use]
 pub fn link(frame: &[u8]) -> Link<'_> {
+    let source = mac_at(frame, 6);
     let Some(mut ethertype) = u16_at(frame, 12) else {
         return Link {
+            source,
             vlan: None,
             content: Err(Malformed),
         };
@@ -125,12 +133,14 @@ pub fn link(frame: &[u8]) -> Link<'_> {
         tags += 1;
         let (Some(control), Some(next)) = (u16_at(frame, at), u16_at(frame, at + 2)) else {
             return Link {
+                source,
                 vlan,
                 content: Err(Malformed),
             };
         };
         if tags > 2 {
             return Link {
+                source,
                 vlan,
                 content: Err(Malformed),
             };
@@ -142,15 +152,72 @@ pub fn link(frame: &[u8]) -> Link<'_> {
         at += 4;
     }
     Link {
+        source,
         vlan,
         content: Ok((ethertype, frame.get(at..).unwrap_or_default())),
     }
 }
 
-/// Whether this is an ARP packet for IPv4 over Ethernet (RFC 826).
+fn mac_at(bytes: &[u8], at: usize) -> Option<Mac> {
+    Some(Mac(bytes.get(at..at + 6)?.try_into().ok()?))
+}
+
+/// What an ARP packet says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arp {
+    pub sender_mac: Mac,
+    pub sender: Ipv4Addr,
+    pub target: Ipv4Addr,
+}
+
+/// Reads an ARP packet for IPv4 over Ethernet (RFC 826).
 #[must_use]
-pub fn arp(bytes: &[u8]) -> bool {
-    bytes.len() >= 28 && bytes.starts_with(&[0, 1, 8, 0, 6, 4])
+pub fn arp(bytes: &[u8]) -> Option<Arp> {
+    bytes
+        .starts_with(&[0, 1, 8, 0, 6, 4])
+        .then(|| arp_fields(bytes))?
+}
+
+/// The same, as receivers take it on Ethernet: with IEEE 802 (6) as hardware as well.
+#[must_use]
+pub fn arp_as_taken(bytes: &[u8]) -> Option<Arp> {
+    let hardware = bytes.starts_with(&[0, 1]) || bytes.starts_with(&[0, 6]);
+    (hardware && bytes.get(2..6) == Some(&[8, 0, 6, 4])).then(|| arp_fields(bytes))?
+}
+
+fn arp_fields(bytes: &[u8]) -> Option<Arp> {
+    let address = |at: usize| {
+        let octets: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
+        Some(Ipv4Addr::from(octets))
+    };
+    Some(Arp {
+        sender_mac: mac_at(bytes, 8)?,
+        sender: address(14)?,
+        target: address(24)?,
+    })
+}
+
+/// The source in the first header of an IP packet, whatever follows it.
+#[must_use]
+pub fn first_source(ethertype: u16, bytes: &[u8]) -> Option<IpAddr> {
+    match (ethertype, bytes.first()? >> 4) {
+        (0x0800, 4) => {
+            let octets: [u8; 4] = bytes.get(..20)?.get(12..16)?.try_into().ok()?;
+            Some(IpAddr::from(octets))
+        }
+        (0x86dd, 6) => {
+            let octets: [u8; 16] = bytes.get(..40)?.get(8..24)?.try_into().ok()?;
+            Some(IpAddr::from(octets))
+        }
+        _ => None,
+    }
+}
+
+/// The target of a neighbour solicitation or advertisement (RFC 4861, 4.3 and 4.4), from what follows its first 8 bytes.
+#[must_use]
+pub fn target(bytes: &[u8]) -> Option<Ipv6Addr> {
+    let octets: [u8; 16] = bytes.get(..16)?.try_into().ok()?;
+    Some(Ipv6Addr::from(octets))
 }
 
 /// Reads an IPv4 header.
@@ -179,6 +246,7 @@ pub fn ipv4(bytes: &[u8]) -> Result<Ip<'_>, Malformed> {
         destination: header.destination_addr().into(),
         protocol: header.protocol().0,
         hop_limit: header.ttl(),
+        mapped: false,
         fragment: fragment(u32::from(header.identification()), offset, more),
         payload,
     })
@@ -187,14 +255,11 @@ pub fn ipv4(bytes: &[u8]) -> Result<Ip<'_>, Malformed> {
 /// Reads an IPv6 header and its extension headers.
 ///
 /// # Errors
-/// `Malformed` where lengths contradict each other, the chain is one the filter refuses, or the source or destination is
-/// an IPv4-mapped address (`::ffff:0:0/96`): RFC 4942, 2.2 wants those off the wire, and Linux drops such sources.
+/// `Malformed` where lengths contradict each other, the chain is one the filter refuses, or the destination is an
+/// IPv4-mapped address.
 pub fn ipv6(bytes: &[u8]) -> Result<Ip<'_>, Malformed> {
     let header = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| Malformed)?;
-    let mapped = [header.source_addr(), header.destination_addr()]
-        .iter()
-        .any(|address| address.to_ipv4_mapped().is_some());
-    if mapped {
+    if header.destination_addr().to_ipv4_mapped().is_some() {
         return Err(Malformed);
     }
     let payload_len = usize::from(header.payload_length());
@@ -249,6 +314,7 @@ pub fn ipv6(bytes: &[u8]) -> Result<Ip<'_>, Malformed> {
         destination: header.destination_addr().into(),
         protocol: next,
         hop_limit: header.hop_limit(),
+        mapped: header.source_addr().to_ipv4_mapped().is_some(),
         fragment: kind,
         payload: rest,
     })

@@ -1,8 +1,11 @@
 //! Owns the oracle's own reading of the policy file: plain serde types, kept close to the text.
 //! Must never use filter-user's policy types: the point is a second reading of the same format.
 
+mod antispoof;
+
 use std::net::IpAddr;
 
+pub use antispoof::{Bindings, Mac, RawAntiSpoof, RawBinding, RawContainers, ReversePath, Unbound};
 use indexmap::IndexMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -53,7 +56,11 @@ pub struct RawGroup {
 #[serde(deny_unknown_fields)]
 pub struct RawProfile {
     /// Interface names or globs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<String>,
+    /// Names or globs of bridges whose ports belong to this profile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bridges: Vec<String>,
     /// Outer VLAN ids this profile judges; empty: everything else on the interface.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vlans: Vec<u16>,
@@ -72,6 +79,12 @@ pub struct RawProfile {
     /// Further ethertypes let in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ethertypes: Vec<String>,
+    /// Which senders are believed; absent: as by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub antispoof: Option<RawAntiSpoof>,
+    /// Present in a profile for container links.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containers: Option<RawContainers>,
     /// What keeps working under the strictest policy.
     #[serde(default)]
     pub control: Control,
@@ -84,6 +97,9 @@ pub struct RawProfile {
     /// Rules that refuse.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<RawRule>,
+    /// What containers may send; absent: anything; empty: nothing but answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send: Option<Vec<RawRule>>,
 }
 
 /// `default = ...`
@@ -146,7 +162,7 @@ pub struct IcmpLists {
     pub v6: Vec<NameOrNumber>,
 }
 
-/// An allow or deny rule.
+/// An allow, deny or send rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawRule {
@@ -164,7 +180,7 @@ pub struct RawRule {
     /// Sources; absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Vec<Address>>,
-    /// Destination; absent: any.
+    /// Destination; absent: any. In a send rule the remote side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<OneOrMany<Address>>,
     /// Packets a second, all sources together.
@@ -244,7 +260,7 @@ pub struct Rate {
 }
 
 /// A prefix; a bare address is a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cidr(pub IpNet);
 

@@ -8,24 +8,50 @@ use std::net::IpAddr;
 use super::World;
 use super::parse::{FIRST_ETHERTYPE, ICMP, ICMPV6, SCTP, TCP, UDP};
 use super::policy::{
-    Address, Cidr, Control, Default_, Fragments, NameOrNumber, Rate, RawPolicy, RawRule,
+    Address, Bindings, Cidr, Control, Default_, Fragments, NameOrNumber, Rate, RawBinding,
+    RawPolicy, RawProfile, RawRule, ReversePath, Unbound,
 };
+use super::world::Binding;
 
 /// A profile with its names resolved to numbers and prefixes.
 #[derive(Debug)]
 pub struct Profile {
     pub name: String,
     pub interfaces: Vec<String>,
+    pub bridges: Vec<String>,
     pub vlans: Vec<u16>,
     pub default: Default_,
     pub enforce: bool,
     pub fragments: Fragments,
     pub control: Control,
+    pub antispoof: AntiSpoof,
+    pub containers: Option<Containers>,
     ethertypes: Vec<Option<u16>>,
     icmp_v4: Vec<u8>,
     icmp_v6: Vec<u8>,
     allow: Vec<Rule>,
     deny: Vec<Rule>,
+    send: Option<Vec<Rule>>,
+}
+
+/// Which senders a profile believes, every key with its value.
+#[derive(Debug)]
+pub struct AntiSpoof {
+    pub martians: bool,
+    pub internet: bool,
+    pub legitimate: Vec<Cidr>,
+    pub own_addresses: bool,
+    pub reverse_path: ReversePath,
+    pub egress: bool,
+    pub egress_sources: Vec<Cidr>,
+}
+
+/// What a profile says of container links.
+#[derive(Debug)]
+pub struct Containers {
+    pub closed: bool,
+    auto: bool,
+    bindings: Vec<RawBinding>,
 }
 
 /// A rule with its names resolved.
@@ -107,6 +133,38 @@ impl Profile {
     }
 }
 
+impl Profile {
+    /// Whether there is a send list: without one containers may send anything.
+    #[must_use]
+    pub fn lists_sends(&self) -> bool {
+        self.send.is_some()
+    }
+
+    /// The first send rule that covers where the packet goes.
+    #[must_use]
+    pub fn sendable(&self, packet: &Packet, world: &World) -> Option<&Rule> {
+        self.send
+            .iter()
+            .flatten()
+            .find(|rule| rule.matches(packet, world))
+    }
+
+    /// What the container behind the interface may send from: the policy's own word, else what the host has found out.
+    #[must_use]
+    pub fn binding(&self, interface: &str, world: &World) -> Option<Binding> {
+        let containers = self.containers.as_ref()?;
+        let facts = world.links.get(interface);
+        let mut bindings = containers.bindings.iter();
+        if let Some(binding) = bindings.find(|binding| binding.interface == interface) {
+            return Some(Binding {
+                macs: vec![binding.mac.or_else(|| facts?.peer)?],
+                addresses: binding.addresses.clone(),
+            });
+        }
+        facts?.binding.clone().filter(|_| containers.auto)
+    }
+}
+
 impl Rule {
     fn matches(&self, packet: &Packet, world: &World) -> bool {
         self.matches_service(packet.service)
@@ -152,11 +210,18 @@ pub fn resolve(policy: &RawPolicy) -> Vec<Profile> {
         .map(|(name, raw)| Profile {
             name: name.clone(),
             interfaces: raw.interfaces.clone(),
+            bridges: raw.bridges.clone(),
             vlans: raw.vlans.clone(),
             default: raw.default,
             enforce: raw.enforce,
             fragments: raw.fragments,
             control: raw.control,
+            antispoof: antispoof(policy, raw),
+            containers: raw.containers.as_ref().map(|containers| Containers {
+                closed: containers.unbound.unwrap_or_default() == Unbound::Closed,
+                auto: containers.bindings.unwrap_or_default() == Bindings::Auto,
+                bindings: containers.binding.clone(),
+            }),
             ethertypes: raw
                 .ethertypes
                 .iter()
@@ -184,8 +249,36 @@ pub fn resolve(policy: &RawPolicy) -> Vec<Profile> {
                 .iter()
                 .map(|rule| resolve_rule(policy, rule))
                 .collect(),
+            send: raw.send.as_ref().map(|rules| {
+                let rules = rules.iter();
+                rules.map(|rule| resolve_rule(policy, rule)).collect()
+            }),
         })
         .collect()
+}
+
+fn antispoof(policy: &RawPolicy, raw: &RawProfile) -> AntiSpoof {
+    let given = raw.antispoof.clone().unwrap_or_default();
+    // What `lo` carries comes from this host; behind container links bindings say who may send what.
+    let by_default = !raw.for_containers() && raw.interfaces.iter().all(|name| name != "lo");
+    let nets = |list: &[Address]| {
+        let places = list.iter().flat_map(|address| place(policy, address));
+        places
+            .filter_map(|place| match place {
+                Place::Net(cidr) => Some(cidr),
+                _ => None,
+            })
+            .collect()
+    };
+    AntiSpoof {
+        martians: given.martians.unwrap_or(by_default),
+        internet: given.internet.unwrap_or(false),
+        legitimate: nets(&given.legitimate),
+        own_addresses: given.own_addresses.unwrap_or(by_default),
+        reverse_path: given.reverse_path.unwrap_or_default(),
+        egress: given.egress.unwrap_or(by_default),
+        egress_sources: nets(&given.egress_sources),
+    }
 }
 
 fn resolve_rule(policy: &RawPolicy, raw: &RawRule) -> Rule {
@@ -227,95 +320,6 @@ fn place(policy: &RawPolicy, address: &Address) -> Vec<Place> {
             None => Vec::new(),
         },
     }
-}
-
-/// The profile that judges frames with this outer VLAN id on this interface.
-/// Profiles that list the id come before those without `vlans`; then an exact name comes before a
-/// glob, the glob with more literal characters before the other, the first in the file before the rest.
-#[must_use]
-pub fn select<'a>(
-    profiles: &'a [Profile],
-    interface: &str,
-    vlan: Option<u16>,
-) -> Option<&'a Profile> {
-    let best = |wanted: &dyn Fn(&Profile) -> bool| {
-        let mut found: Option<(&Profile, (bool, usize))> = None;
-        for profile in profiles.iter().filter(|profile| wanted(profile)) {
-            for pattern in profile
-                .interfaces
-                .iter()
-                .filter(|pattern| glob(pattern, interface))
-            {
-                let rank = (pattern == interface, literals(pattern));
-                if found.is_none_or(|(_, best)| rank > best) {
-                    found = Some((profile, rank));
-                }
-            }
-        }
-        found.map(|(profile, _)| profile)
-    };
-    vlan.and_then(|id| best(&|profile| profile.vlans.contains(&id)))
-        .or_else(|| best(&|profile| profile.vlans.is_empty()))
-}
-
-/// Characters of a glob that stand for themselves; a bracket set stands for none.
-fn literals(pattern: &str) -> usize {
-    let mut count = 0;
-    let mut in_set = false;
-    for c in pattern.chars() {
-        match c {
-            '[' => in_set = true,
-            ']' => in_set = false,
-            '*' | '?' => {}
-            _ if in_set => {}
-            _ => count += 1,
-        }
-    }
-    count
-}
-
-/// Shell globs: `*`, `?`, `[abc]`, `[a-z]`, `[!abc]`.
-#[must_use]
-pub fn glob(pattern: &str, name: &str) -> bool {
-    let pattern: Vec<char> = pattern.chars().collect();
-    let name: Vec<char> = name.chars().collect();
-    glob_chars(&pattern, &name)
-}
-
-fn glob_chars(pattern: &[char], name: &[char]) -> bool {
-    match (pattern.first(), name.first()) {
-        (None, None) => true,
-        (Some('*'), _) => (0..=name.len()).any(|skip| glob_chars(&pattern[1..], &name[skip..])),
-        (Some('?'), Some(_)) => glob_chars(&pattern[1..], &name[1..]),
-        (Some('['), Some(c)) => match pattern.iter().skip(2).position(|p| *p == ']') {
-            Some(at) => {
-                let (set, rest) = (&pattern[1..at + 2], &pattern[at + 3..]);
-                in_set(set, *c) && glob_chars(rest, &name[1..])
-            }
-            None => false,
-        },
-        (Some(p), Some(c)) => p == c && glob_chars(&pattern[1..], &name[1..]),
-        _ => false,
-    }
-}
-
-fn in_set(set: &[char], c: char) -> bool {
-    let (negated, set) = match set.split_first() {
-        Some(('!' | '^', rest)) => (true, rest),
-        _ => (false, set),
-    };
-    let mut found = false;
-    let mut i = 0;
-    while i < set.len() {
-        if i + 2 < set.len() && set[i + 1] == '-' {
-            found |= (set[i]..=set[i + 2]).contains(&c);
-            i += 3;
-        } else {
-            found |= set[i] == c;
-            i += 1;
-        }
-    }
-    found != negated
 }
 
 /// `Some(None)` is `llc`.
@@ -391,67 +395,4 @@ fn icmp_v6(name: &str) -> Option<u8> {
         "echo-reply" => 129,
         _ => return None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn globs() {
-        let matching = [
-            ("lo", "lo"),
-            ("l*", "lo"),
-            ("*", "lo"),
-            ("l?", "lo"),
-            ("[kl]o", "lo"),
-            ("eth[0-9]", "eth7"),
-            ("eth[!0-9]", "ethx"),
-            ("e*0", "eth0.100"),
-            ("[]]x", "]x"),
-            ("*", ""),
-        ];
-        for (pattern, name) in matching {
-            assert!(glob(pattern, name), "{pattern} {name}");
-        }
-        for (pattern, name) in [
-            ("lo", "lo0"),
-            ("l?", "l"),
-            ("[kl]o", "mo"),
-            ("eth[0-9]", "eth"),
-            ("eth[", "eth["),
-            ("", "l"),
-        ] {
-            assert!(!glob(pattern, name), "{pattern} {name}");
-        }
-    }
-
-    #[test]
-    fn the_most_exact_name_chooses_the_profile() {
-        let text = "version = 1
-[profiles.star]
-interfaces = [\"*\"]
-[profiles.short]
-interfaces = [\"e*\"]
-[profiles.long]
-interfaces = [\"et*\"]
-[profiles.tie]
-interfaces = [\"*th\", \"[e]*h[0]\"]
-[profiles.exact]
-interfaces = [\"eth1\"]
-[profiles.storage]
-interfaces = [\"e*\"]
-vlans = [100]
-";
-        let profiles = resolve(&RawPolicy::parse(text).unwrap());
-        let chosen =
-            |name, vlan| select(&profiles, name, vlan).map(|profile| profile.name.as_str());
-        assert_eq!(chosen("lo", None), Some("star"));
-        assert_eq!(chosen("ens5", None), Some("short"));
-        assert_eq!(chosen("eth0", None), Some("long"));
-        assert_eq!(chosen("eth1", None), Some("exact"));
-        assert_eq!(chosen("eth1", Some(100)), Some("storage"));
-        assert_eq!(chosen("eth1", Some(101)), Some("exact"));
-        assert_eq!(chosen("lo", Some(100)), Some("star"));
-    }
 }

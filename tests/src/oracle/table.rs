@@ -1,11 +1,18 @@
 //! Owns the table of behaviour: policies, frames and the reason each frame must be counted under,
 //! written by hand from the policy reference. Must never be computed: not from the oracle either.
 
+mod antispoof;
+mod bindings;
+mod egress;
 mod fragments;
 mod icmp;
 mod link;
+mod martians;
+mod neighbours;
 mod network;
+mod reverse_path;
 mod rules;
+mod sends;
 mod state;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -22,6 +29,7 @@ pub fn world() -> World {
             Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10),
             Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x10),
         ],
+        ..World::default()
     }
 }
 
@@ -34,6 +42,13 @@ pub fn cases() -> Vec<Case> {
     cases.extend(rules::cases());
     cases.extend(icmp::cases());
     cases.extend(state::cases());
+    cases.extend(martians::cases());
+    cases.extend(antispoof::cases());
+    cases.extend(reverse_path::cases());
+    cases.extend(egress::cases());
+    cases.extend(bindings::cases());
+    cases.extend(neighbours::cases());
+    cases.extend(sends::cases());
     cases
 }
 
@@ -74,14 +89,16 @@ fn closed_with(profile: &str) -> String {
 }
 
 fn case(description: &str, policy: &str, steps: Vec<Step>) -> Case {
-    let World { own_v4, own_v6 } = world();
-    let (description, policy) = (description.to_owned(), policy.trim_start().to_owned());
+    case_in(description, policy, world(), steps)
+}
+
+/// A case about another host.
+fn case_in(description: &str, policy: &str, world: World, steps: Vec<Step>) -> Case {
     Case {
-        description,
+        description: description.to_owned(),
         seed: String::new(),
-        own_v4,
-        own_v6,
-        policy,
+        policy: policy.trim_start().to_owned(),
+        world,
         steps,
     }
 }
@@ -109,10 +126,11 @@ mod tests {
         for case in cases() {
             for (i, (step, outcome)) in case.steps.iter().zip(case.outcomes().unwrap()).enumerate()
             {
-                let got = outcome.map(|outcome| outcome.reason.to_owned());
-                if got != step.expected {
+                if !step.agrees(&outcome) {
                     let (want, what) = (&step.expected, &case.description);
-                    wrong.push(format!("{what}, frame {i}: expected {want:?}, got {got:?}"));
+                    wrong.push(format!(
+                        "{what}, frame {i}: expected {want:?}, got {outcome:?}"
+                    ));
                 }
             }
         }
@@ -132,13 +150,11 @@ mod tests {
             );
             for step in &case.steps {
                 let judged = step.direction == Direction::Ingress;
-                assert_eq!(step.expected.is_some(), judged, "{}", case.description);
+                let said = step.expected.is_some() || !judged;
+                assert!(said, "{}", case.description);
                 if let Some(reason) = &step.expected {
-                    assert!(
-                        REASONS.contains(&reason.as_str()),
-                        "{}: {reason}",
-                        case.description
-                    );
+                    let (reason, _) = reason.split_once(' ').unwrap_or((reason, ""));
+                    assert!(REASONS.contains(&reason), "{}: {reason}", case.description);
                 }
             }
         }
@@ -152,7 +168,7 @@ mod tests {
             crate::packets::link().llc(),
             "drop_ethertype",
         );
-        let outcome = case.outcomes().unwrap().remove(0).unwrap();
+        let outcome = case.outcomes().unwrap().remove(0);
         assert!(outcome.pass && outcome.would_drop);
         assert_eq!(outcome.profile.as_deref(), Some("edge"));
     }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::container;
 use crate::netns::{Finished, Namespace, Running, Scratch};
 
 /// Names the binary to test.
@@ -29,6 +30,7 @@ pub struct Edgefilter {
     namespace: Namespace,
     globals: Vec<String>,
     policy: PathBuf,
+    cni_cache: PathBuf,
     running: Option<Running>,
 }
 
@@ -56,6 +58,7 @@ impl Edgefilter {
             namespace: namespace.clone(),
             globals,
             policy,
+            cni_cache: scratch.directory(container::CACHE)?,
             running: None,
         })
     }
@@ -79,6 +82,7 @@ impl Edgefilter {
             namespace: namespace.clone(),
             globals,
             policy: self.policy.clone(),
+            cni_cache: self.cni_cache.clone(),
             running: None,
         }
     }
@@ -110,8 +114,7 @@ impl Edgefilter {
         if self.running.as_mut().is_some_and(Running::is_running) {
             bail!("the daemon of {} runs already", self.namespace.name());
         }
-        let policy = self.policy.to_string_lossy().into_owned();
-        let mut running = Running::start(self.command(&["run", "--policy", &policy])?)?;
+        let mut running = Running::start(self.run()?)?;
         loop {
             if self.cli(&["status", "--json"])?.ok() {
                 self.running = Some(running);
@@ -135,8 +138,7 @@ impl Edgefilter {
 
     /// Runs the daemon where it is expected to end by itself, as it does when it refuses.
     pub fn run_to_end(&self) -> Result<Finished> {
-        let policy = self.policy.to_string_lossy().into_owned();
-        crate::netns::finish(self.command(&["run", "--policy", &policy])?, READY_LIMIT)
+        crate::netns::finish(self.run()?, READY_LIMIT)
     }
 
     /// What the daemon wrote to standard error so far.
@@ -191,6 +193,16 @@ impl Edgefilter {
         let value: Value = serde_json::from_str(&shown.stdout)
             .context("`edgefilter counters --json` gave no JSON")?;
         Counters::read(&value).with_context(|| format!("unexpected counters: {}", shown.stdout))
+    }
+
+    /// The machine's own containers are nobody's business here: the CNI cache is one of the test's own.
+    fn run(&self) -> Result<std::process::Command> {
+        let mut command = self.command(&["run", "--policy"])?;
+        command
+            .arg(&self.policy)
+            .arg("--cni-cache")
+            .arg(&self.cni_cache);
+        Ok(command)
     }
 
     fn command(&self, words: &[&str]) -> Result<std::process::Command> {

@@ -22,6 +22,12 @@ exit 0
 
 /// Serves 10.77.1.100-150 and fd77:1::100-1ff on eth0.
 pub fn server(namespace: &Namespace, scratch: &Scratch) -> Result<Running> {
+    server_on(namespace, scratch, "eth0")
+}
+
+/// The same on any link.
+pub fn server_on(namespace: &Namespace, scratch: &Scratch, link: &str) -> Result<Running> {
+    let link = format!("--interface={link}");
     let leases = format!(
         "--dhcp-leasefile={}",
         scratch.path().join("server.leases").display()
@@ -31,7 +37,7 @@ pub fn server(namespace: &Namespace, scratch: &Scratch) -> Result<Running> {
         "--keep-in-foreground",
         "--conf-file=/dev/null",
         "--port=0",
-        "--interface=eth0",
+        &link,
         "--bind-interfaces",
         "--dhcp-authoritative",
         "--log-dhcp",

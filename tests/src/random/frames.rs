@@ -195,7 +195,8 @@ pub fn identifier(dice: &mut Dice) -> u16 {
     dice.pick(&[0, 1, 7, 8, 0xffff])
 }
 
-fn other_ethertype(dice: &mut Dice, link: &Link) -> Vec<u8> {
+/// ARP, LLC and other ethertypes, right or nearly.
+pub fn other_ethertype(dice: &mut Dice, link: &Link) -> Vec<u8> {
     match dice.below(8) {
         0 => link.arp_request("203.0.113.9", "192.0.2.10"),
         1 => link.arp_reply("203.0.113.9", "192.0.2.10"),

@@ -4,30 +4,16 @@
 use std::net::IpAddr;
 
 use indexmap::IndexMap;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
 use super::dice::Dice;
+use super::prefixes::{around, distinct, net};
 use crate::oracle::World;
+use crate::oracle::case::INTERFACE;
 use crate::oracle::policy::{
     Address, Cidr, Control, Default_, Fragments, IcmpLists, NameOrNumber, OneOrMany, Port,
     RawGroup, RawPolicy, RawProfile, RawRule,
 };
-
-/// Prefixes grow out of these addresses.
-const SEEDS: [&str; 12] = [
-    "203.0.113.9",
-    "203.0.113.128",
-    "198.51.100.0",
-    "10.1.2.3",
-    "223.255.255.255",
-    "127.255.0.0",
-    "2001:db8:9::9",
-    "2001:db8:9:8000::",
-    "2001:db8:a::",
-    "fe80::1",
-    "fd00::1:0",
-    "2001:db8:8:ffff::",
-];
 
 const PORTS: [u16; 12] = [0, 1, 22, 53, 68, 80, 443, 546, 1023, 8080, 50_001, 65_535];
 
@@ -54,11 +40,27 @@ pub fn policy(dice: &mut Dice, world: &World) -> RawPolicy {
         sources,
         groups: groups.keys().cloned().collect(),
         rules: 0,
+        bound: false,
     };
     let mut profiles = IndexMap::new();
     let exact = maker.dice.percent(60);
     let glob = maker.dice.pick(&["l*", "l?", "lo*", "[kl]o", "?o"]);
     let interface = if exact { "lo" } else { glob };
+    let bridge = world.bridge(INTERFACE);
+    if maker.dice.percent(40) {
+        let profile = maker.containers(glob, bridge);
+        profiles.insert("pods".to_owned(), profile);
+        if maker.dice.percent(15) {
+            // Farther from `lo` than a name, and than a longer glob.
+            let shadowed = maker.containers_by("c*");
+            profiles.insert("shadowed".to_owned(), shadowed);
+        }
+        return RawPolicy {
+            version: 1,
+            groups,
+            profiles,
+        };
+    }
     if maker.dice.percent(92) {
         profiles.insert("edge".to_owned(), maker.profile(interface, Vec::new()));
         if exact && maker.dice.percent(15) {
@@ -85,24 +87,32 @@ pub fn policy(dice: &mut Dice, world: &World) -> RawPolicy {
     }
 }
 
-struct Maker<'a> {
-    dice: &'a mut Dice,
+/// What the parts of a policy are made from.
+pub(super) struct Maker<'a> {
+    pub(super) dice: &'a mut Dice,
     world: &'a World,
     sources: Vec<IpNet>,
     groups: Vec<String>,
     rules: usize,
+    /// Whether a profile has static bindings: an interface has at most one in the whole policy.
+    pub(super) bound: bool,
 }
 
 impl Maker<'_> {
-    fn profile(&mut self, interface: &str, vlans: Vec<u16>) -> RawProfile {
+    pub(super) fn profile(&mut self, interface: &str, vlans: Vec<u16>) -> RawProfile {
         let deny = (0..self.dice.weighted(&[40, 30, 20, 10]))
             .map(|_| self.deny())
             .collect();
         let allow = (0..self.dice.within(1..=9)).map(|_| self.allow()).collect();
+        let antispoof = self.antispoof(interface);
         let dice = &mut *self.dice;
         RawProfile {
             interfaces: vec![interface.to_owned()],
+            bridges: Vec::new(),
             vlans,
+            antispoof,
+            containers: None,
+            send: None,
             default: if dice.percent(8) {
                 Default_::Pass
             } else {
@@ -169,7 +179,7 @@ impl Maker<'_> {
         }
     }
 
-    fn rule(&mut self, kind: &str) -> RawRule {
+    pub(super) fn rule(&mut self, kind: &str) -> RawRule {
         self.rules += 1;
         RawRule {
             id: format!("{kind}-{}", self.rules),
@@ -183,7 +193,7 @@ impl Maker<'_> {
         }
     }
 
-    fn service(&mut self) -> (OneOrMany<NameOrNumber>, Option<Vec<Port>>) {
+    pub(super) fn service(&mut self) -> (OneOrMany<NameOrNumber>, Option<Vec<Port>>) {
         let name = |text: &str| NameOrNumber::Name(text.to_owned());
         match self.dice.weighted(&[40, 20, 7, 10, 5, 5, 8, 5]) {
             0 => (OneOrMany::One(name("tcp")), self.ports()),
@@ -240,7 +250,7 @@ impl Maker<'_> {
         Some(ranges.into_iter().map(port).collect())
     }
 
-    fn from(&mut self) -> Vec<Address> {
+    pub(super) fn from(&mut self) -> Vec<Address> {
         let mut list: Vec<Address> = distinct(self.dice, &self.sources, 3)
             .into_iter()
             .map(|net| Address::Net(Cidr(net)))
@@ -288,68 +298,4 @@ fn icmp_list(dice: &mut Dice, names: &[&str], numbers: &[u8]) -> Vec<NameOrNumbe
         .map(|name| NameOrNumber::Name((*name).to_owned()));
     let all = names.chain(numbers.iter().copied().map(NameOrNumber::Number));
     all.filter(|_| dice.percent(25)).collect()
-}
-
-/// Between one and `most` of the nets, none twice.
-fn distinct(dice: &mut Dice, nets: &[IpNet], most: usize) -> Vec<IpNet> {
-    let mut list: Vec<IpNet> = Vec::new();
-    for _ in 0..dice.within(1..=most) {
-        let net = dice.pick(nets);
-        if !list.contains(&net) {
-            list.push(net);
-        }
-    }
-    list
-}
-
-/// A prefix: new, or inside, around or beside one there is.
-fn net(dice: &mut Dice, others: &[IpNet]) -> IpNet {
-    if others.is_empty() || dice.percent(40) {
-        let address = SEEDS[dice.below(SEEDS.len())]
-            .parse()
-            .unwrap_or(IpAddr::from([203, 0, 113, 9]));
-        return around(dice, address);
-    }
-    let other = dice.pick(others);
-    match dice.below(3) {
-        0 => with_length(
-            last(other),
-            other.prefix_len().saturating_add(dice.pick(&[1, 2, 8])),
-        ),
-        1 => other.supernet().unwrap_or(other),
-        _ => beside(other),
-    }
-}
-
-/// A prefix that holds the address.
-fn around(dice: &mut Dice, address: IpAddr) -> IpNet {
-    let length = match address {
-        IpAddr::V4(_) => dice.pick(&[8, 12, 16, 20, 22, 23, 24, 25, 27, 29, 30, 31, 32, 32]),
-        IpAddr::V6(_) => dice.pick(&[16, 32, 47, 48, 49, 56, 63, 64, 65, 96, 120, 127, 128, 128]),
-    };
-    with_length(address, length)
-}
-
-fn last(net: IpNet) -> IpAddr {
-    net.broadcast()
-}
-
-fn with_length(address: IpAddr, length: u8) -> IpNet {
-    match address {
-        IpAddr::V4(v4) => {
-            Ipv4Net::new(v4, length.min(32)).map_or(address.into(), |net| net.trunc().into())
-        }
-        IpAddr::V6(v6) => {
-            Ipv6Net::new(v6, length.min(128)).map_or(address.into(), |net| net.trunc().into())
-        }
-    }
-}
-
-/// The neighbour of the same size.
-fn beside(net: IpNet) -> IpNet {
-    let next = match last(net) {
-        IpAddr::V4(v4) => IpAddr::V4(u32::from(v4).wrapping_add(1).into()),
-        IpAddr::V6(v6) => IpAddr::V6(u128::from(v6).wrapping_add(1).into()),
-    };
-    with_length(next, net.prefix_len())
 }

@@ -6,14 +6,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::oracle::World;
-use crate::oracle::policy::{Address, RawPolicy, RawRule};
+use crate::oracle::case::INTERFACE;
+use crate::oracle::policy::{Address, Mac, OneOrMany, RawPolicy, RawRule};
+use crate::oracle::registry;
+use crate::oracle::rules::resolve;
+use crate::oracle::select::select;
 
 /// Values worth putting in a frame.
 #[derive(Debug)]
 pub struct Pools {
-    /// The host's own addresses.
+    /// The guarded party's addresses: the host's own, or those bound to the container.
     pub own_v4: Vec<Ipv4Addr>,
-    /// The host's own addresses.
+    /// Likewise.
     pub own_v6: Vec<Ipv6Addr>,
     /// Other destinations: edges of `to` prefixes, forwarded, multicast, broadcast.
     pub destinations_v4: Vec<Ipv4Addr>,
@@ -27,6 +31,14 @@ pub struct Pools {
     pub ports: Vec<u16>,
     /// Outer VLAN ids that profiles name.
     pub vlans: Vec<u16>,
+    /// Sources that perhaps cannot be: edges of special-purpose prefixes, routes, bindings, the host's own.
+    pub odd_v4: Vec<Ipv4Addr>,
+    /// Likewise.
+    pub odd_v6: Vec<Ipv6Addr>,
+    /// MACs that may send what leaves.
+    pub macs: Vec<Mac>,
+    /// Whether `lo` stands for a container link.
+    pub container: bool,
 }
 
 impl Pools {
@@ -53,16 +65,24 @@ impl Pools {
             sources_v4: vec![
                 Ipv4Addr::new(203, 0, 113, 9),
                 Ipv4Addr::new(198, 18, 0, 1),
+                Ipv4Addr::new(9, 9, 9, 9),
                 Ipv4Addr::UNSPECIFIED,
             ],
             sources_v6: vec![
                 Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 9),
                 Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1),
                 Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 1),
+                Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 9),
             ],
             ports: vec![0, 1, 22, 53, 67, 68, 443, 546, 547, 40_000, 65_535],
             vlans: Vec::new(),
+            odd_v4: Vec::new(),
+            odd_v6: Vec::new(),
+            macs: Vec::new(),
+            container: false,
         };
+        pools.guarded(policy, world);
+        pools.odd(policy, world);
         for group in policy.groups.values() {
             for cidr in &group.cidrs {
                 pools.sources(cidr.0);
@@ -73,27 +93,99 @@ impl Pools {
             for rule in profile.allow.iter().chain(&profile.deny) {
                 pools.rule(rule);
             }
+            for rule in profile.send.iter().flatten() {
+                pools.send(rule);
+            }
         }
         pools
     }
 
-    fn rule(&mut self, rule: &RawRule) {
+    /// Who is behind `lo`: this host, or a container.
+    fn guarded(&mut self, policy: &RawPolicy, world: &World) {
+        let profiles = resolve(policy);
+        let facts = world.links.get(INTERFACE);
+        let profile = select(&profiles, INTERFACE, world.bridge(INTERFACE), None);
+        self.container = profile.is_some_and(|profile| profile.containers.is_some());
+        let Some(binding) = profile.and_then(|profile| profile.binding(INTERFACE, world)) else {
+            self.macs = facts.map(|facts| facts.macs.clone()).unwrap_or_default();
+            return;
+        };
+        self.macs = binding.macs;
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for cidr in binding.addresses {
+            // Often inside, sometimes just outside.
+            for address in edges(cidr.0) {
+                let inside = if cidr.0.contains(&address) { 8 } else { 1 };
+                match address {
+                    IpAddr::V4(address) => v4.extend([address].repeat(inside)),
+                    IpAddr::V6(address) => v6.extend([address].repeat(inside)),
+                }
+            }
+        }
+        if !v4.is_empty() {
+            self.own_v4 = v4;
+        }
+        if !v6.is_empty() {
+            self.own_v6 = v6;
+        }
+    }
+
+    fn odd(&mut self, policy: &RawPolicy, world: &World) {
+        let mut nets: Vec<IpNet> = registry::nets().map(|(net, _)| net).collect();
+        nets.extend(world.inside.iter().map(|cidr| cidr.0));
+        nets.extend(world.routes.iter().map(|route| route.prefix.0));
+        for profile in policy.profiles.values() {
+            let given = profile.antispoof.iter();
+            let lists =
+                given.flat_map(|given| given.legitimate.iter().chain(&given.egress_sources));
+            nets.extend(lists.filter_map(|address| match address {
+                Address::Net(cidr) => Some(cidr.0),
+                _ => None,
+            }));
+        }
+        for address in nets.into_iter().flat_map(edges) {
+            match address {
+                IpAddr::V4(v4) => self.odd_v4.push(v4),
+                IpAddr::V6(v6) => self.odd_v6.push(v6),
+            }
+        }
+        // So that these few are met as often as all the others together.
+        let own_v4 = world.own_v4.iter().chain(&world.broadcast).copied();
+        let mut own_v6 = world.own_v6.clone();
+        own_v6.extend(&world.tentative_v6);
+        let times = self.odd_v4.len() / 20 + 1;
+        self.odd_v4.extend(own_v4.collect::<Vec<_>>().repeat(times));
+        self.odd_v6.extend(own_v6.repeat(times));
+    }
+
+    /// Destinations of a send rule, for what leaves, are where what arrives comes from.
+    fn send(&mut self, rule: &RawRule) {
+        self.ports_of(rule);
+        let to = rule.to.iter().flat_map(OneOrMany::list);
+        for address in to {
+            if let Address::Net(cidr) = address {
+                self.sources(cidr.0);
+            }
+        }
+    }
+
+    fn ports_of(&mut self, rule: &RawRule) {
         for port in rule.ports.iter().flatten() {
             if let Some((first, last)) = port.bounds() {
                 self.ports
                     .extend([first.wrapping_sub(1), first, last, last.wrapping_add(1)]);
             }
         }
+    }
+
+    fn rule(&mut self, rule: &RawRule) {
+        self.ports_of(rule);
         for address in rule.from.iter().flatten() {
             if let Address::Net(cidr) = address {
                 self.sources(cidr.0);
             }
         }
-        for address in rule
-            .to
-            .iter()
-            .flat_map(crate::oracle::policy::OneOrMany::list)
-        {
+        for address in rule.to.iter().flat_map(OneOrMany::list) {
             if let Address::Net(cidr) = address {
                 for edge in edges(cidr.0) {
                     match edge {

@@ -7,6 +7,7 @@ use super::dice::Dice;
 use super::frames::{self, identifier, port, tags, transport};
 use super::mutate::mutate;
 use super::pools::Pools;
+use super::senders::{arrive, claim, leave, stranger};
 use crate::oracle::case::Step;
 use crate::packets::{
     Extension, Icmp, Icmpv6, Ipv4, Ipv6, Link, Raw, Sctp, Tcp, Transport, Udp, ip,
@@ -14,13 +15,18 @@ use crate::packets::{
 
 /// One frame or a few that belong together.
 pub fn scenario(dice: &mut Dice, pools: &Pools) -> Vec<Step> {
-    match dice.weighted(&[72, 17, 5, 6]) {
+    let weights = if pools.container {
+        [36, 16, 6, 9, 28, 5]
+    } else {
+        [50, 16, 5, 7, 9, 13]
+    };
+    match dice.weighted(&weights) {
         0 => {
             let mut frame = frames::frame(dice, pools);
             if dice.percent(35) {
                 mutate(dice, &mut frame, true);
             }
-            let mut step = Step::ingress(frame);
+            let mut step = arrive(dice, pools, frame);
             if dice.percent(1) {
                 step.interface = "unmanaged0".into();
             }
@@ -28,7 +34,9 @@ pub fn scenario(dice: &mut Dice, pools: &Pools) -> Vec<Step> {
         }
         1 => conversation(dice, pools),
         2 => fragments(dice, pools),
-        _ => sent_anything(dice, pools),
+        3 => sent_anything(dice, pools),
+        4 => vec![claim(dice, pools)],
+        _ => vec![stranger(dice, pools)],
     }
 }
 
@@ -127,15 +135,10 @@ impl Talk {
         }
     }
 
-    fn sent(&self, dice: &mut Dice, flags: u8) -> Step {
+    fn sent(&self, dice: &mut Dice, pools: &Pools, flags: u8) -> Step {
         let carried = self.transport(true, flags);
-        Step::egress(frames::ip(
-            dice,
-            &self.link,
-            self.local,
-            self.remote,
-            carried.as_ref(),
-        ))
+        let frame = frames::ip(dice, &self.link, self.local, self.remote, carried.as_ref());
+        leave(dice, pools, frame)
     }
 
     fn received(&self, dice: &mut Dice, flags: u8) -> Step {
@@ -260,7 +263,7 @@ fn conversation(dice: &mut Dice, pools: &Pools) -> Vec<Step> {
     let mut steps = Vec::new();
     if dice.percent(90) {
         let flags = dice.pick(&[2, 2, 2, 0x10, 0x12, 4, 1]);
-        steps.push(talk.sent(dice, flags));
+        steps.push(talk.sent(dice, pools, flags));
     }
     for _ in 0..dice.within(1..=4) {
         let flags = dice.pick(&[0x12, 0x12, 0x10, 0x18, 0x11, 0x04, 0x14, 0x02, 0, 0x29]);
@@ -268,7 +271,7 @@ fn conversation(dice: &mut Dice, pools: &Pools) -> Vec<Step> {
             0 => talk.received(dice, flags),
             1 => talk.off_by_one(dice, pools).received(dice, flags),
             2 => talk.error(dice, pools),
-            3 => talk.sent(dice, flags & !0x02),
+            3 => talk.sent(dice, pools, flags & !0x02),
             _ => talk.off_by_one(dice, pools).error(dice, pools),
         };
         steps.push(step);
@@ -284,7 +287,11 @@ fn conversation(dice: &mut Dice, pools: &Pools) -> Vec<Step> {
 /// A packet in fragments: in order, shuffled, doubled, overlapping, with a piece of another.
 fn fragments(dice: &mut Dice, pools: &Pools) -> Vec<Step> {
     let link = tags(dice, pools);
-    let (source, destination) = frames::addresses(dice, pools);
+    let (mut source, mut destination) = frames::addresses(dice, pools);
+    if pools.container && dice.percent(50) {
+        // As the container sends it.
+        (source, destination) = (destination, source);
+    }
     if dice.percent(20) {
         return vec![last_fragment(dice, &link, source, destination)];
     }
@@ -340,17 +347,17 @@ fn fragments(dice: &mut Dice, pools: &Pools) -> Vec<Step> {
         let at = dice.below(parts.len());
         mutate(dice, &mut parts[at], true);
     }
-    let outward = dice.percent(6);
-    parts
-        .into_iter()
-        .map(|part| {
-            if outward {
-                Step::egress(part)
-            } else {
-                Step::ingress(part)
-            }
-        })
-        .collect()
+    let outward = dice.percent(if pools.container { 40 } else { 6 });
+    let mixed = dice.percent(5);
+    let step = |dice: &mut Dice, part| {
+        let turned = mixed && dice.percent(50);
+        if outward ^ turned {
+            leave(dice, pools, part)
+        } else {
+            arrive(dice, pools, part)
+        }
+    };
+    parts.into_iter().map(|part| step(dice, part)).collect()
 }
 
 /// A fragment that ends near 65535, the most a packet can hold.
@@ -383,7 +390,7 @@ fn sent_anything(dice: &mut Dice, pools: &Pools) -> Vec<Step> {
     }
     let answer = mirrored(carried.as_ref(), local, remote);
     let answer = frames::ip(dice, &link, remote, local, &answer);
-    vec![Step::egress(frame), Step::ingress(answer)]
+    vec![leave(dice, pools, frame), arrive(dice, pools, answer)]
 }
 
 /// The transport packet with its first two 16-bit fields swapped; a request becomes its reply.

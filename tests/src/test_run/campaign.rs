@@ -18,7 +18,7 @@ use crate::random;
 pub struct Campaign {
     /// Seed of the first case; the next has the next number.
     pub seed: u64,
-    /// Received frames to compare, at least.
+    /// Frames to compare, at least.
     pub packets: u64,
     /// Frames of a case, at least.
     pub frames: usize,
@@ -33,9 +33,9 @@ pub struct Campaign {
 /// How it went so far.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
-    /// Received frames compared.
+    /// Frames compared.
     pub judged: u64,
-    /// Sent frames.
+    /// Those of them that leave.
     pub sent: u64,
     /// Frames left out, see `Replay`.
     pub refused: u64,
@@ -58,7 +58,7 @@ impl Progress {
     #[must_use]
     pub fn line(&self) -> String {
         format!(
-            "{} packets compared ({} sent, {} left out) under {} policies in {:.1} s, {:.0} a second: \
+            "{} packets compared ({} of them leaving, {} left out) under {} policies in {:.1} s, {:.0} a second: \
              {} disagreements",
             self.judged,
             self.sent,

@@ -10,9 +10,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use filter_common::reason::Reason;
 use filter_user::compile::{Compiled, HostFacts, RuleSlots, compile};
-use filter_user::dataplane::{Assignment, Dataplane, Pins, PushError, Sizes};
+use filter_user::dataplane::{
+    Assignment, Dataplane, Pins, PushError, Sizes, TcProgram, XdpProgram,
+};
 use filter_user::policy::{self, Policy};
 
+use super::assignment;
 use super::clock;
 use super::counters;
 use super::map::Map;
@@ -23,7 +26,7 @@ use crate::oracle::World;
 use crate::oracle::case::INTERFACE;
 
 /// The slot of `lo`'s counters; slot 0 is that of interfaces without a configuration.
-const SLOT: u16 = 1;
+pub(super) const SLOT: u16 = 1;
 
 /// Flows remembered: few, so that emptying the table is quick.
 const FLOWS: u32 = 16_384;
@@ -32,6 +35,23 @@ const FLOWS: u32 = 16_384;
 pub const XDP_DROP: u32 = 1;
 /// See [`XDP_DROP`].
 pub const XDP_PASS: u32 = 2;
+
+/// Actions of a TC program: `TCX_NEXT` and `TCX_DROP`, which are `TC_ACT_UNSPEC` and `TC_ACT_SHOT`.
+const TC_NEXT: u32 = u32::MAX;
+const TC_DROP: u32 = 2;
+
+/// Which of the programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hook {
+    /// XDP: what arrives at an outer interface.
+    In,
+    /// What leaves by an outer interface.
+    Out,
+    /// What a container sends.
+    Send,
+    /// What is about to reach a container.
+    Deliver,
+}
 
 /// What the filter did with a packet, by its return value and its counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +70,11 @@ pub struct Verdict {
 pub struct Filter {
     place: Place,
     dataplane: Dataplane,
-    programs: [OwnedFd; 2],
+    programs: [OwnedFd; 4],
     slots: RuleSlots,
-    pushed: Option<(String, World)>,
+    pushed: Option<(String, HostFacts, Option<World>)>,
+    /// Whether `lo` stands for a container link under the policy in force.
+    container: bool,
     pins: Pins,
     maps: Maps,
     before: Readings,
@@ -115,6 +137,7 @@ impl Filter {
             dataplane,
             slots: RuleSlots::default(),
             pushed: None,
+            container: false,
             pins,
             maps,
             before: Readings::default(),
@@ -124,19 +147,38 @@ impl Filter {
         Ok(filter)
     }
 
-    /// Puts a policy in force. Does nothing if it is in force already.
+    /// Puts a policy in force on a host. Does nothing if it is in force already.
     ///
     /// # Errors
     /// When the policy is refused; the text says where and why.
     pub fn push(&mut self, text: &str, world: &World) -> Result<()> {
-        let wanted = (text.to_owned(), world.clone());
+        self.put(text, &assignment::facts(world), Some(world))
+    }
+
+    /// The same with facts of one's own, and an interface that is bound to nothing.
+    ///
+    /// # Errors
+    /// See [`Filter::push`].
+    pub fn push_with_facts(&mut self, text: &str, host: &HostFacts) -> Result<()> {
+        self.put(text, host, None)
+    }
+
+    fn put(&mut self, text: &str, host: &HostFacts, world: Option<&World>) -> Result<()> {
+        let wanted = (text.to_owned(), host.clone(), world.cloned());
         if self.pushed.as_ref() == Some(&wanted) {
             return Ok(());
         }
         self.pushed = None;
-        let (policy, compiled) = self.compile(text, world)?;
-        let assignments = assignments(&policy);
+        let (policy, compiled) = self.compile_with_facts(text, host)?;
+        let world = world.cloned().unwrap_or_default();
+        let assignments = assignment::assignments(&policy, text, &world);
         self.push_compiled(&compiled, &assignments)?;
+        let judges = assignments
+            .iter()
+            .filter_map(|assignment| assignment.profile);
+        self.container = judges
+            .filter_map(|index| policy.profiles.get(index))
+            .any(|profile| profile.containers.is_some());
         self.pushed = Some(wanted);
         self.read_all()
     }
@@ -146,15 +188,14 @@ impl Filter {
     /// # Errors
     /// When the policy is refused.
     pub fn compile(&mut self, text: &str, world: &World) -> Result<(Policy, Compiled)> {
+        self.compile_with_facts(text, &assignment::facts(world))
+    }
+
+    fn compile_with_facts(&mut self, text: &str, host: &HostFacts) -> Result<(Policy, Compiled)> {
         let path = self.scratch.file("policy.toml", text)?;
         let loaded =
             policy::load(&path).map_err(|errors| anyhow!("the policy is refused:\n{errors}"))?;
-        let facts = HostFacts {
-            own_v4: world.own_v4.clone(),
-            own_v6: world.own_v6.clone(),
-            broadcast: Vec::new(),
-        };
-        let compiled = compile(&loaded.policy, &facts, &mut self.slots)?;
+        let compiled = compile(&loaded.policy, host, &mut self.slots)?;
         Ok((loaded.policy, compiled))
     }
 
@@ -173,7 +214,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Runs the ingress program on a frame received on `lo`.
+    /// Runs the program for what arrives on a frame that comes by `lo`: to this host, or to the container behind it.
     ///
     /// # Errors
     /// When the packet was not counted exactly once, or its action contradicts its reason.
@@ -187,6 +228,9 @@ impl Filter {
     /// See [`Filter::ingress`].
     pub fn ingress_on(&mut self, interface: &str, frame: &[u8]) -> Result<Verdict> {
         let mut run = TestRun::once(frame);
+        if interface == INTERFACE && self.container {
+            return self.judged(Hook::Deliver, run, frame.len());
+        }
         if interface != INTERFACE {
             run.context = Some(XdpContext {
                 data_end: frame.len() as u32,
@@ -194,7 +238,7 @@ impl Filter {
                 ..XdpContext::default()
             });
         }
-        self.judged(run, frame.len())
+        self.judged(Hook::In, run, frame.len())
     }
 
     /// Runs the ingress program and looks at its output as well: it must be the frame as it came.
@@ -205,7 +249,12 @@ impl Filter {
         let mut output = Vec::new();
         let mut run = TestRun::once(frame);
         run.output = Some(&mut output);
-        let verdict = self.judged(run, frame.len())?;
+        let hook = if self.container {
+            Hook::Deliver
+        } else {
+            Hook::In
+        };
+        let verdict = self.judged(hook, run, frame.len())?;
         ensure!(output == frame, "the frame was changed");
         Ok(verdict)
     }
@@ -224,13 +273,78 @@ impl Filter {
             context: Some(context),
             ..TestRun::once(frame)
         };
-        self.judged(run, frame.len())
+        self.judged(Hook::In, run, frame.len())
     }
 
-    fn judged(&mut self, run: TestRun<'_>, length: usize) -> Result<Verdict> {
-        let ran = test_run(self.programs[0].as_fd(), run)
+    /// The same. `None`: the kernel refuses to run a program on an skb that is too short for what it carries.
+    ///
+    /// # Errors
+    /// See [`Filter::ingress`].
+    pub fn arriving(&mut self, interface: &str, frame: &[u8]) -> Result<Option<Verdict>> {
+        if interface == INTERFACE && self.container {
+            return self.skb(Hook::Deliver, frame);
+        }
+        self.ingress_on(interface, frame).map(Some)
+    }
+
+    /// Runs the program for what leaves on a frame that goes by `lo`: from this host, or from the container behind it.
+    ///
+    /// # Errors
+    /// See [`Filter::arriving`].
+    pub fn leaving(&mut self, frame: &[u8]) -> Result<Option<Verdict>> {
+        let hook = if self.container {
+            Hook::Send
+        } else {
+            Hook::Out
+        };
+        self.skb(hook, frame)
+    }
+
+    fn skb(&mut self, hook: Hook, frame: &[u8]) -> Result<Option<Verdict>> {
+        let program = self.programs[hook as usize].as_fd();
+        match test_run(program, TestRun::once(frame)) {
+            Ok(ran) => self.counted(hook, ran, frame.len()).map(Some),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && frame.len() < 14 + 40 => {
+                Ok(None)
+            }
+            Err(error) => Err(error).context("the kernel does not run the program"),
+        }
+    }
+
+    /// The same for frames that must go on; false: the kernel refuses to run the program.
+    ///
+    /// # Errors
+    /// See [`Filter::leaving`], and when the program holds the frame back.
+    pub fn egress(&mut self, frame: &[u8]) -> Result<bool> {
+        let verdict = self.leaving(frame)?;
+        if let Some(verdict) = verdict.as_ref().filter(|verdict| !verdict.pass) {
+            bail!("held back: {}", verdict.reason.name());
+        }
+        Ok(verdict.is_some())
+    }
+
+    fn judged(&mut self, hook: Hook, run: TestRun<'_>, length: usize) -> Result<Verdict> {
+        let ran = test_run(self.programs[hook as usize].as_fd(), run)
             .with_context(|| format!("the kernel does not run the program on {length} bytes"))?;
-        let managed = usize::from(self.interface_counted()?);
+        self.counted(hook, ran, length)
+    }
+
+    /// What the program did, by its counters; its return value must agree.
+    fn counted(&mut self, hook: Hook, ran: Ran, length: usize) -> Result<Verdict> {
+        let Some(managed) = self.interface_counted()? else {
+            // What leaves an interface, or a VLAN, that no profile judges is not counted.
+            ensure!(
+                hook != Hook::In && ran.value == TC_NEXT,
+                "no reason was counted"
+            );
+            return Ok(Verdict {
+                reason: Reason::PassUnmanaged,
+                would_drop: false,
+                pass: true,
+                rule: None,
+            });
+        };
+        let managed = usize::from(managed);
         let before = &mut self.before;
         let counted = counters::reason(
             &before.interfaces[managed],
@@ -241,17 +355,27 @@ impl Filter {
         std::mem::swap(&mut before.interfaces[managed], &mut before.next);
         let (reason, would_drop) = counted.map_err(|text| anyhow!(text))?;
         let rule = match reason {
-            Reason::PassRule | Reason::DropDenied | Reason::DropRate => {
-                self.rule_counted(length)?
-            }
+            Reason::PassRule
+            | Reason::DropDenied
+            | Reason::DropRate
+            // the rows that refuse a source have slots like rules
+            | Reason::DropMartian
+            | Reason::DropOwnAddress
+            | Reason::DropReversePath
+            | Reason::DropBinding => self.rule_counted(length)?,
             // a rule's counter that moved all the same shows in the next reading
             _ => None,
         };
         let pass = reason.passes() || would_drop;
-        let action = if pass { XDP_PASS } else { XDP_DROP };
+        let action = match (hook, pass) {
+            (Hook::In, true) => XDP_PASS,
+            (Hook::In, false) => XDP_DROP,
+            (_, true) => TC_NEXT,
+            (_, false) => TC_DROP,
+        };
         ensure!(
             ran.value == action,
-            "XDP action {} for {}",
+            "{hook:?} returned {} for {}",
             ran.value,
             reason.name()
         );
@@ -273,17 +397,17 @@ impl Filter {
         })
     }
 
-    /// Reads the counters that moved into `next`: those of `lo` (true) or of unmanaged interfaces.
-    fn interface_counted(&mut self) -> Result<bool> {
+    /// Reads the counters that moved into `next`: those of `lo` (true) or of unmanaged interfaces; `None` if none did.
+    fn interface_counted(&mut self) -> Result<Option<bool>> {
         for slot in [SLOT, 0] {
             self.maps
                 .interfaces
                 .read(slot.into(), &mut self.before.next)?;
             if self.before.next != self.before.interfaces[usize::from(slot)] {
-                return Ok(slot == SLOT);
+                return Ok(Some(slot == SLOT));
             }
         }
-        bail!("no reason was counted")
+        Ok(None)
     }
 
     /// The rule whose counter moved.
@@ -346,24 +470,6 @@ impl Filter {
             .rules
             .read_first(usize::from(highest) + 1, &mut self.before.rules)?;
         Ok(())
-    }
-
-    /// Runs the egress program on a frame sent on `lo`; false: the kernel refuses to run it on a
-    /// frame that is too short for what it carries.
-    ///
-    /// # Errors
-    /// When the program holds the frame back.
-    pub fn egress(&mut self, frame: &[u8]) -> Result<bool> {
-        // TCX_NEXT, include/uapi/linux/bpf.h
-        const NEXT: u32 = u32::MAX;
-        match test_run(self.programs[1].as_fd(), TestRun::once(frame)) {
-            Ok(Ran { value: NEXT, .. }) => Ok(true),
-            Ok(ran) => bail!("the egress program returned {}", ran.value),
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && frame.len() < 14 + 40 => {
-                Ok(false)
-            }
-            Err(error) => Err(error).context("the kernel does not run the egress program"),
-        }
     }
 
     /// Forgets all flows.
@@ -457,6 +563,12 @@ impl Filter {
         self.read_all()
     }
 
+    /// Whether `lo` stands for a container link under the policy in force.
+    #[must_use]
+    pub fn guards_container(&self) -> bool {
+        self.container
+    }
+
     /// The loaded programs and their tables.
     pub fn dataplane(&mut self) -> &mut Dataplane {
         &mut self.dataplane
@@ -491,35 +603,27 @@ fn load(pins: &Pins, needed: Sizes) -> Result<Dataplane> {
     Dataplane::load(pins, needed, FLOWS).context("cannot load the programs")
 }
 
-fn programs(dataplane: &mut Dataplane) -> Result<[OwnedFd; 2]> {
-    let ingress = dataplane.ingress()?.fd()?.as_fd().try_clone_to_owned()?;
-    let egress = dataplane.egress()?.fd()?.as_fd().try_clone_to_owned()?;
-    Ok([ingress, egress])
+/// In the order of [`Hook`].
+fn programs(dataplane: &mut Dataplane) -> Result<[OwnedFd; 4]> {
+    let ingress = dataplane
+        .xdp(XdpProgram::In)?
+        .fd()?
+        .as_fd()
+        .try_clone_to_owned()?;
+    let mut tc = |which| -> Result<OwnedFd> {
+        let program = dataplane.tc(which)?.fd()?.as_fd();
+        Ok(program.try_clone_to_owned()?)
+    };
+    Ok([
+        ingress,
+        tc(TcProgram::Out)?,
+        tc(TcProgram::Send)?,
+        tc(TcProgram::Deliver)?,
+    ])
 }
 
-/// What the daemon would say about an interface `lo`; nothing where no profile names it.
+/// What the daemon would say about an interface `lo` of which nothing is known; nothing where no profile names it.
 #[must_use]
 pub fn assignments(policy: &Policy) -> Vec<Assignment> {
-    let winners = policy.profile_for(INTERFACE);
-    let profile = winners
-        .iter()
-        .find(|(_, profile)| profile.vlans.is_empty())
-        .map(|(index, _)| *index);
-    let mut vlans: Vec<(u16, usize)> = Vec::new();
-    for (index, profile) in &winners {
-        for id in &profile.vlans {
-            if vlans.iter().all(|(known, _)| known != id) {
-                vlans.push((*id, *index));
-            }
-        }
-    }
-    if winners.is_empty() {
-        return Vec::new();
-    }
-    vec![Assignment {
-        ifindex: LOOPBACK,
-        slot: SLOT,
-        profile,
-        vlans,
-    }]
+    assignment::assignments(policy, "", &World::default())
 }

@@ -35,7 +35,7 @@ pub struct Disagreement {
 pub struct Replay {
     /// Frames judged and compared.
     pub judged: u64,
-    /// Frames sent.
+    /// Those of them that leave.
     pub sent: u64,
     /// Frames left out: too short for the kernel to run a program on, or ones that no stack sends.
     pub refused: u64,
@@ -55,14 +55,14 @@ fn outcome_text(outcome: &Outcome) -> String {
 }
 
 fn text(reason: &str, rule: Option<&str>, pass: bool, would_drop: bool) -> String {
-    let action = if pass { "XDP_PASS" } else { "XDP_DROP" };
+    let action = if pass { "passes" } else { "dropped" };
     let would = if would_drop { " (would_drop)" } else { "" };
     format!("{reason}{would} {action} rule {}", rule.unwrap_or("-"))
 }
 
-/// Whether a stack would send the frame: IP lengths that agree with the frame's end. On the way out
-/// the program does not ask for that, since a packet that is yet to be segmented may be longer than
-/// any length field can say; the oracle does, and notes nothing for others.
+/// Whether a stack would make the frame: IP lengths that agree with the frame's end. Where a packet has an skb already
+/// the programs do not ask for that, since one that is yet to be segmented may be longer than any length field can say;
+/// the oracle does.
 fn sendable(frame: &[u8]) -> bool {
     match parse::link(frame).content {
         Ok((0x0800, bytes)) => {
@@ -88,14 +88,16 @@ pub fn replay(filter: &mut Filter, case: &Case) -> Result<Replay> {
         result.too_old = true;
         return Ok(result);
     }
-    let left_out = |step: &Step| {
-        step.frame.len() < SHORTEST || step.direction == Direction::Egress && !sendable(&step.frame)
+    filter.push(&case.policy, &case.world)?;
+    let left_out = |step: &Step, filter: &Filter| {
+        let skb = step.direction == Direction::Egress || filter.guards_container();
+        step.frame.len() < SHORTEST || (skb && !sendable(&step.frame))
     };
     let mut positions = Vec::with_capacity(case.steps.len());
     let mut possible = case.clone();
     possible.steps.clear();
     for (index, step) in case.steps.iter().enumerate() {
-        if left_out(step) {
+        if left_out(step, filter) {
             result.refused += 1;
         } else {
             positions.push(index);
@@ -105,7 +107,6 @@ pub fn replay(filter: &mut Filter, case: &Case) -> Result<Replay> {
     let outcomes = possible
         .outcomes()
         .map_err(|error| anyhow!("the oracle cannot read the policy: {error}"))?;
-    filter.push(&case.policy, &case.world())?;
     filter.clear_flows()?;
     filter.clear_fragments()?;
     if case.policy.contains("rate") {
@@ -120,21 +121,23 @@ pub fn replay(filter: &mut Filter, case: &Case) -> Result<Replay> {
             filter.advance((step.at_ms - at).saturating_sub(SLACK_MS))?;
             at = step.at_ms;
         }
-        let Some(outcome) = outcome else {
-            let ran = filter.egress(&step.frame)?;
-            result.sent += u64::from(ran);
-            result.refused += u64::from(!ran);
-            continue;
-        };
         let expected = outcome_text(outcome);
         let expected = match &step.expected {
-            Some(reason) if reason != outcome.reason => {
+            Some(reason) if !step.agrees(outcome) => {
                 format!("{reason} by the table, {expected} by the oracle")
             }
             _ => expected,
         };
-        let got = match filter.ingress_on(&step.interface, &step.frame) {
-            Ok(verdict) => text(
+        let ran = match step.direction {
+            Direction::Ingress => filter.arriving(&step.interface, &step.frame),
+            Direction::Egress => filter.leaving(&step.frame),
+        };
+        let got = match ran {
+            Ok(None) => {
+                result.refused += 1;
+                continue;
+            }
+            Ok(Some(verdict)) => text(
                 verdict.reason.name(),
                 verdict.rule.as_deref(),
                 verdict.pass,
@@ -143,6 +146,7 @@ pub fn replay(filter: &mut Filter, case: &Case) -> Result<Replay> {
             Err(error) => format!("{error:#}"),
         };
         result.judged += 1;
+        result.sent += u64::from(step.direction == Direction::Egress);
         if got != expected {
             result.disagreement = Some(Disagreement {
                 step: index,

@@ -11,7 +11,7 @@ use edgefilter_tests::random::world;
 use edgefilter_tests::test_run::filter::assignments;
 use edgefilter_tests::test_run::{Filter, can_run, place::Place};
 use filter_user::compile::{Compiled, HostFacts, RuleSlots, compile};
-use filter_user::dataplane::{Dataplane, LoadError, Pins, PushError, Sizes, counters};
+use filter_user::dataplane::{Dataplane, LoadError, Pins, PushError, Sizes, XdpProgram, counters};
 use filter_user::policy::{self, Policy};
 
 use crate::{CLOSED, OWN, REMOTE, WEB, filter};
@@ -52,7 +52,7 @@ impl Ground {
             &HostFacts {
                 own_v4: world.own_v4,
                 own_v6: world.own_v6,
-                broadcast: Vec::new(),
+                ..HostFacts::default()
             },
             slots,
         )?;
@@ -82,7 +82,11 @@ impl Ground {
 fn run(dataplane: &mut Dataplane, port: u16) -> Result<()> {
     use std::os::fd::AsFd;
     let frame = link().ipv4(&Ipv4::new(REMOTE, OWN).with(&Tcp::syn(40_000, port)));
-    let program = dataplane.ingress()?.fd()?.as_fd().try_clone_to_owned()?;
+    let program = dataplane
+        .xdp(XdpProgram::In)?
+        .fd()?
+        .as_fd()
+        .try_clone_to_owned()?;
     let once = edgefilter_tests::test_run::syscall::TestRun::once(&frame);
     edgefilter_tests::test_run::syscall::test_run(program.as_fd(), once)?;
     Ok(())

@@ -13,7 +13,7 @@ use edgefilter_tests::programs::echo::{Conversations, Echo};
 use edgefilter_tests::programs::http::url;
 use edgefilter_tests::programs::{Edgefilter, Nginx, Seen, curl, iperf, probes};
 
-use crate::support::{SILENCE, STRICT, WORKS, allow, alone, can_run};
+use crate::support::{SILENCE, STRICT, WORKS, allow, alone, can_run, nothing_forged};
 
 const TCP_PORT: u16 = 7000;
 const UDP_PORT: u16 = 7001;
@@ -117,6 +117,7 @@ fn enabling_cuts_none_of_100_tcp_connections_and_50_udp_exchanges() -> Result<()
         daemon.log()
     );
     ensure!(went_on.is_some(), "not every conversation went on");
+    nothing_forged(&daemon)?;
     // The same port is closed to whoever comes new.
     let (seen, detail) = probes::tcp(client, HOST_V4, TCP_PORT, SILENCE)?;
     ensure!(
@@ -235,6 +236,7 @@ fn killed_restarted_and_upgraded_under_load_without_a_failed_request() -> Result
         one.finish(name)?;
     }
     let last = daemon.counters()?;
+    nothing_forged(&daemon)?;
 
     eprintln!("iperf3: {:.0} Mbit/s", throughput.bits_per_second / 1e6);
     let empty = throughput

@@ -8,7 +8,7 @@ use edgefilter_tests::netns::{Edge, EdgeOptions};
 use edgefilter_tests::programs::ping::ping_with;
 use edgefilter_tests::programs::{Check, Edgefilter, Expected, Seen, dhcp, iperf, ping};
 
-use crate::support::{STRICT, allow, alone, beside, can_run, counted, judge, works};
+use crate::support::{STRICT, allow, alone, beside, can_run, counted, judge, outcomes, works};
 
 fn dhcp_seen(edge: &Edge, ipv6: bool, limit: Duration) -> Result<(Seen, String)> {
     let address = dhcp::client(&edge.host, &edge.scratch, "eth0", ipv6, limit)?;
@@ -33,7 +33,7 @@ fn a_dhcp_client_gets_its_lease_under_the_strictest_policy() -> Result<()> {
     let _server = dhcp::server(&edge.client, &edge.scratch)?;
     let daemon = Edgefilter::enable(&edge.host, &edge.scratch, STRICT)?;
     let limit = Duration::from_secs(12);
-    judge(
+    outcomes(
         &daemon,
         vec![
             works("DHCPv4", dhcp_seen(&edge, false, limit)),
@@ -59,7 +59,7 @@ fn dhcp_can_be_switched_off() -> Result<()> {
     let policy = format!("{STRICT}[profiles.edge.control]\ndhcp = false\n");
     let daemon = Edgefilter::enable(&edge.host, &edge.scratch, &policy)?;
     let (seen, detail) = dhcp_seen(&edge, false, Duration::from_secs(4))?;
-    judge(
+    outcomes(
         &daemon,
         vec![Ok(Check::new("DHCPv4", Expected::Refused, seen, detail))],
     )?;

@@ -13,7 +13,9 @@ use edgefilter_tests::programs::{Check, Edgefilter, Seen, daemon, probes};
 use serde_json::Value;
 
 use crate::interfaces::reload;
-use crate::support::{SILENCE, STRICT, WORKS, allow, beside, can_run, judge, refused, works};
+use crate::support::{
+    SILENCE, STRICT, WORKS, allow, beside, can_run, judge, outcomes, refused, works,
+};
 
 /// Somebody listens here, and no rule lets anybody in.
 const CLOSED: u16 = 7000;
@@ -221,10 +223,10 @@ fn neither_a_new_link_nor_a_restart_opens_udp_to_strangers() -> Result<()> {
     if daemon.filtering() {
         wait_until(WORKS, || has_program(&edge, "late0")).context("late0 was never attached")?;
     }
-    judge(&daemon, vec![stranger("after a new link")])?;
+    outcomes(&daemon, vec![stranger("after a new link")])?;
     daemon.terminate()?;
     daemon.start()?;
-    judge(&daemon, vec![stranger("after a restart")])
+    outcomes(&daemon, vec![stranger("after a restart")])
 }
 
 #[test]

@@ -10,7 +10,9 @@ use edgefilter_tests::programs::echo::Echo;
 use edgefilter_tests::programs::foreign::{self, ForeignXdp, Verdict};
 use edgefilter_tests::programs::{Edgefilter, probes};
 
-use crate::support::{SILENCE, STRICT, WORKS, alone, beside, can_run, judge, refused, works};
+use crate::support::{
+    SILENCE, STRICT, WORKS, alone, beside, can_run, judge, outcomes, refused, works,
+};
 
 const PORT: u16 = 7000;
 
@@ -56,7 +58,7 @@ fn a_link_that_appears_is_filtered_within_a_second_and_one_that_vanishes_is_forg
     }
     add_address(&edge.host, "late0", "10.77.5.1/24")?;
     add_address(&edge.client, "late0", "10.77.5.2/24")?;
-    judge(
+    outcomes(
         &daemon,
         vec![refused(
             "port 7000 by late0",

@@ -74,8 +74,15 @@ pub fn refused(name: &str, outcome: Result<(Seen, String)>) -> Result<Check> {
     outcome.map(|(seen, detail)| Check::new(name, Expected::Refused, seen, detail))
 }
 
-/// Fails with every check that came out otherwise, and with what the filter counted.
+/// `outcomes`; and since all that the checks send comes from true sources, none of it may count as forged.
 pub fn judge(daemon: &Edgefilter, checks: Vec<Result<Check>>) -> Result<()> {
+    outcomes(daemon, checks)?;
+    nothing_forged(daemon)
+}
+
+/// Fails with every check that came out otherwise, and with what the filter counted. By itself where addresses are new:
+/// what the kernel sends from one at once, before the daemon has heard of it, is not known to be the host's.
+pub fn outcomes(daemon: &Edgefilter, checks: Vec<Result<Check>>) -> Result<()> {
     let checks = checks.into_iter().collect::<Result<Vec<_>>>()?;
     let wrong: Vec<String> = checks
         .iter()
@@ -96,6 +103,32 @@ pub fn judge(daemon: &Edgefilter, checks: Vec<Result<Check>>) -> Result<()> {
         wrong.join("\n"),
         counted.unwrap_or_else(|error| format!("{error:#}")),
     )
+}
+
+/// Nothing true was taken for forged so far.
+pub fn nothing_forged(daemon: &Edgefilter) -> Result<()> {
+    let counters = daemon.counters()?;
+    for reason in [
+        "drop_martian",
+        "drop_own_address",
+        "drop_reverse_path",
+        "drop_binding",
+    ] {
+        let packets = counters.packets(reason);
+        let events = || {
+            let rows = counters.rules.iter().filter(|(_, count)| count.packets > 0);
+            rows.map(|(id, count)| format!("{id}: {}", count.packets))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        if packets > 0 {
+            bail!(
+                "{packets} packets of true sources were dropped as {reason}; by row: {}",
+                events()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// With a filter, `reasons` must each have counted at least that many packets.

@@ -215,6 +215,72 @@ pub(super) fn proc_entry(line: &str) -> Option<Entry> {
     })
 }
 
+/// The flow as it looks on the link of the container that `inside` knows: before source translation, after destination
+/// translation.
+pub(super) fn on_container_links(
+    entry: &Entry,
+    inside: impl Fn(IpAddr) -> bool,
+) -> Vec<ExistingFlow> {
+    let Entry {
+        protocol,
+        original,
+        reply,
+        ..
+    } = *entry;
+    let Some(kind) = kind(entry) else {
+        return Vec::new();
+    };
+    let with_ports = has_ports(protocol);
+    let port = |port| if with_ports { port } else { 0 };
+    let echo = kind == Kind::IcmpEcho;
+    let mut flows = Vec::new();
+    if inside(original.source) {
+        flows.push(ExistingFlow {
+            local: original.source,
+            remote: Some(original.destination),
+            local_port: port(original.source_port),
+            remote_port: if echo {
+                0
+            } else {
+                port(original.destination_port)
+            },
+            protocol,
+            kind,
+            outgoing: true,
+            remaining: Some(entry.remaining),
+        });
+    }
+    if inside(reply.source) && entry.replied && !echo {
+        flows.push(ExistingFlow {
+            local: reply.source,
+            remote: Some(reply.destination),
+            local_port: port(reply.source_port),
+            remote_port: port(reply.destination_port),
+            protocol,
+            kind,
+            outgoing: false,
+            remaining: Some(entry.remaining),
+        });
+    }
+    flows
+}
+
+fn kind(entry: &Entry) -> Option<Kind> {
+    let kind = match (entry.protocol, entry.icmp_type) {
+        (TCP, _) => Kind::Established,
+        (UDP, _) => Kind::Udp,
+        // Echo and timestamp request; ICMPv6 echo request.
+        (ICMP, Some(8 | 13)) | (ICMPV6, Some(128)) => Kind::IcmpEcho,
+        (ICMP | ICMPV6, _) => return None,
+        _ => Kind::Other,
+    };
+    (!entry.over).then_some(kind)
+}
+
+const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, TCP | UDP | SCTP | ICMP | ICMPV6)
+}
+
 /// The flows that an entry stands for on a wire outside of this host and its containers.
 pub(super) fn on_the_wire(entry: &Entry, own: &HashSet<IpAddr>) -> Vec<ExistingFlow> {
     let Entry {
@@ -223,18 +289,10 @@ pub(super) fn on_the_wire(entry: &Entry, own: &HashSet<IpAddr>) -> Vec<ExistingF
         reply,
         ..
     } = *entry;
-    let kind = match (protocol, entry.icmp_type) {
-        (TCP, _) => Kind::Established,
-        (UDP, _) => Kind::Udp,
-        // Echo and timestamp request; ICMPv6 echo request.
-        (ICMP, Some(8 | 13)) | (ICMPV6, Some(128)) => Kind::IcmpEcho,
-        (ICMP | ICMPV6, _) => return Vec::new(),
-        _ => Kind::Other,
-    };
-    if entry.over {
+    let Some(kind) = kind(entry) else {
         return Vec::new();
-    }
-    let with_ports = matches!(protocol, TCP | UDP | SCTP | ICMP | ICMPV6);
+    };
+    let with_ports = has_ports(protocol);
     let flow = |local, remote, local_port, remote_port, outgoing| ExistingFlow {
         local,
         remote: Some(remote),

@@ -167,6 +167,7 @@ fn counter_facts(
         "pass_control",
         "drop_port",
         "drop_source",
+        "drop_martian",
     ] {
         let packets = last.packets(reason);
         report.fact(Fact::new(

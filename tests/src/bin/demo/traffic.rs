@@ -13,7 +13,8 @@ use edgefilter_tests::netns::{Edge, Namespace};
 use edgefilter_tests::programs::echo::Echo;
 use edgefilter_tests::programs::http::url;
 use edgefilter_tests::programs::{
-    Check, Expected, Nginx, PythonHttp, Resolver, Scan, Seen, curl, dig, nmap, ping, probes,
+    Check, Expected, Nginx, PythonHttp, Resolver, Scan, Seen, curl, dig, nmap, ping,
+    ping::ping_with, probes,
 };
 use topology_addresses::{CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6, INNER_V4, INNER_V6};
 
@@ -23,6 +24,10 @@ const CLOSED_UDP_PORT: u16 = 9999;
 /// Ports of the scans: one with a listener, the others without. No rule opens any of them.
 const SCANNED: &[u16] = &[21, 25, 3306, CLOSED_PORT, 5432];
 const SCANNED_UDP: &[u16] = &[123, 161, 1900, CLOSED_UDP_PORT];
+
+/// Sources that nobody can have: ranges for documentation (RFC 5737, RFC 3849). Without a filter the host would answer.
+const MARTIAN_V4: &str = "203.0.113.9";
+const MARTIAN_V6: &str = "2001:db8::9";
 
 const WORKS: Duration = Duration::from_secs(6);
 const REFUSED: Duration = Duration::from_secs(1);
@@ -43,6 +48,10 @@ pub struct Services {
 
 impl Services {
     pub fn start(edge: &Edge) -> Result<Self> {
+        for (family, source) in [("-4", MARTIAN_V4), ("-6", MARTIAN_V6)] {
+            let words = ["ip", family, "address", "add", source, "dev", "lo"];
+            edge.client.run(&words)?;
+        }
         Ok(Self {
             _host_web: Nginx::start(&edge.host, &edge.scratch, &[80, 443])?,
             _client_web: Nginx::start(&edge.client, &edge.scratch, &[443])?,
@@ -163,6 +172,14 @@ fn list(edge: &Edge) -> Vec<Probe<'_>> {
         "HTTP in to the container, IPv6",
         web(client, INNER_V6, CLOSED_PORT, REFUSED),
     );
+    refused(
+        "ping in, from a forged source",
+        echo_request_from(client, MARTIAN_V4, HOST_V4),
+    );
+    refused(
+        "ping in, from a forged source, IPv6",
+        echo_request_from(client, MARTIAN_V6, HOST_V6),
+    );
     refused("nmap SYN scan", scan(client, HOST_V4, Scan::Syn));
     refused("nmap ACK scan", scan(client, HOST_V4, Scan::Ack));
     refused("nmap XMAS scan", scan(client, HOST_V4, Scan::Xmas));
@@ -184,6 +201,15 @@ fn web(
 fn echo_request(from: &Namespace, to: &'static str) -> Box<dyn Fn() -> Outcome + Send + Sync> {
     let from = from.clone();
     Box::new(move || ping(&from, to, 3))
+}
+
+fn echo_request_from(
+    from: &Namespace,
+    source: &'static str,
+    to: &'static str,
+) -> Box<dyn Fn() -> Outcome + Send + Sync> {
+    let from = from.clone();
+    Box::new(move || ping_with(&from, to, 3, &["-I", source]))
 }
 
 fn name_query(

@@ -16,6 +16,7 @@ fn with_vlan() -> String {
 [profiles.storage]
 interfaces = [\"l*\"]
 vlans = [100]
+antispoof = {{ martians = false }}
 [[profiles.storage.allow]]
 id = \"ssh\"
 protocol = \"tcp\"

@@ -1,0 +1,412 @@
+//! What comes from the guarded party: it must be sent from its own MAC and addresses (as a cloud host asks of its
+//! guests), and the flow is noted, so that the answer is let in. What a container may send is looked up as well.
+
+use super::{
+    Decision, Tables, Way, because, by_policy, by_row, dhcp_client_port, entry, entry_of,
+    fragment_key, is_dhcp_request, later_fragment, live_flow, not_ip,
+};
+use crate::flow::{self, tcp};
+use crate::layout::{Address, Config, FlowKey, binding, flag};
+use crate::matrix;
+use crate::packet::{Packet, be16, be32, be48, be64};
+use crate::parse::{self, Broken, Ip, Lengths, Link, Transport, ethertype};
+use crate::quote::{self, icmp};
+use crate::reason::Reason;
+use crate::row;
+use crate::service::{self, protocol};
+
+/// What this host sends, or sends on: never held back for being odd, only for an address or MAC that is not ours.
+#[inline(always)]
+pub fn from_host<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    link: &Link,
+    config: &Config,
+    tables: &mut T,
+) -> Decision {
+    let checked = config.flags & flag::SENDER != 0;
+    if checked
+        && !parse::source_mac(packet).is_some_and(|mac| tables.binding_has_mac(config.binding, mac))
+    {
+        return by_row(Reason::DropBinding, row::EGRESS_MAC);
+    }
+    let ip = match link.ethertype {
+        _ if link.broken => None,
+        ethertype::IPV4 => parse::ipv4(packet, link.network, Lengths::Trusted),
+        ethertype::IPV6 => parse::ipv6(packet, link.network, Lengths::Trusted),
+        ethertype::ARP if checked => {
+            let ours = arp_sender(packet, link.network).is_none_or(|sender| {
+                sender == 0 || is_ours(config, tables, true, &Address::v4(sender))
+            });
+            if !ours {
+                return by_row(Reason::DropBinding, row::EGRESS_ARP);
+            }
+            None
+        }
+        _ => None,
+    };
+    let Some(ip) = ip else {
+        // headers that we do not follow may be followed by who gets them
+        if checked
+            && !link.broken
+            && let Some((v4, source)) = parse::source(packet, link)
+            && !is_ours(config, tables, v4, &source)
+        {
+            return by_row(Reason::DropBinding, row::EGRESS_SOURCE);
+        }
+        return because(Reason::PassEgress);
+    };
+    let transport = if ip.fragment_offset == 0 {
+        parse::transport(packet, &ip).ok()
+    } else {
+        None
+    };
+    if checked {
+        let ours = if is_unspecified(&ip.source) && !ip.mapped {
+            transport.is_some_and(|transport| has_no_address_yet(&ip, &transport))
+        } else {
+            is_ours(config, tables, ip.v4, &ip.source)
+        };
+        if !ours {
+            return by_row(Reason::DropBinding, row::EGRESS_SOURCE);
+        }
+    }
+    if let Some(transport) = transport
+        && !ip.mapped
+    {
+        let back = entry_back(&ip, &transport, config, tables);
+        note(&ip, &transport, back, tables);
+    }
+    because(Reason::PassEgress)
+}
+
+/// What a container sends.
+#[inline(always)]
+pub fn from_container<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    link: &Link,
+    lengths: Lengths,
+    config: &Config,
+    tables: &mut T,
+) -> Decision {
+    let known = tables.binding_known(config.binding);
+    if known == binding::UNKNOWN {
+        return by_row(Reason::DropBinding, row::BINDING_UNKNOWN);
+    }
+    // an open link's container may say what it likes of itself
+    let checked = known == binding::KNOWN;
+    let binding = config.binding;
+    if link.broken {
+        return because(Reason::DropMalformed);
+    }
+    if checked && !parse::source_mac(packet).is_some_and(|mac| tables.binding_has_mac(binding, mac))
+    {
+        return by_row(Reason::DropBinding, row::BINDING_MAC);
+    }
+    let ip = match link.ethertype {
+        ethertype::IPV4 => parse::ipv4(packet, link.network, lengths),
+        ethertype::IPV6 => parse::ipv6(packet, link.network, lengths),
+        ethertype::ARP => return arp_from_container(packet, link, checked, config, tables),
+        _ => {
+            let decision = not_ip(packet, link, config, tables);
+            // `default = "pass"` is about what reaches the container
+            return if matches!(decision.reason, Reason::PassRule) {
+                because(Reason::DropEthertype)
+            } else {
+                decision
+            };
+        }
+    };
+    let Some(ip) = ip.filter(|ip| !ip.mapped) else {
+        return because(Reason::DropMalformed);
+    };
+    if checked
+        && !is_unspecified(&ip.source)
+        && !tables.binding_has_address(binding, ip.v4, &ip.source)
+    {
+        return by_row(Reason::DropBinding, row::BINDING_SOURCE);
+    }
+    if ip.fragment {
+        if config.flags & flag::DROP_FRAGMENTS != 0 {
+            return because(Reason::DropFragment);
+        }
+        if ip.fragment_offset != 0 {
+            return later_fragment(&ip, Way::FromContainer, tables);
+        }
+    }
+    let transport = match parse::transport(packet, &ip) {
+        Ok(transport) => transport,
+        Err(Broken::Malformed) => return because(Reason::DropMalformed),
+        Err(Broken::Split) => return because(Reason::DropFragment),
+    };
+    if checked {
+        if is_unspecified(&ip.source) && !has_no_address_yet(&ip, &transport) {
+            return by_row(Reason::DropBinding, row::BINDING_SOURCE);
+        }
+        if plays_router(&ip, &transport) {
+            return by_row(Reason::DropBinding, row::BINDING_ROLE);
+        }
+        if speaks_for(&ip, &transport)
+            && !neighbour_target(packet, &ip)
+                .is_some_and(|target| tables.binding_has_address(binding, false, &target))
+        {
+            return by_row(Reason::DropBinding, row::BINDING_ND);
+        }
+    }
+    let back = entry_back(&ip, &transport, config, tables);
+    let decision = if is_control(&ip, &transport) {
+        because(Reason::PassControl)
+    } else {
+        by_send_list(packet, &ip, &transport, back, config, tables)
+    };
+    if decision.reason.passes() {
+        if ip.fragment {
+            let now = tables.now();
+            tables.note_fragment(&fragment_key(&ip, Way::FromContainer), now);
+        }
+        note(&ip, &transport, back, tables);
+    }
+    decision
+}
+
+/// ARP may speak only for the container itself (RFC 826); a probe for an address comes from 0.0.0.0 (RFC 5227).
+#[inline(always)]
+fn arp_from_container<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    link: &Link,
+    checked: bool,
+    config: &Config,
+    tables: &mut T,
+) -> Decision {
+    let Some((mac, sender, target)) = sender_of(packet, link.network) else {
+        return because(Reason::DropMalformed);
+    };
+    if checked {
+        let claimed = Address::v4(if sender == 0 { target } else { sender });
+        if !tables.binding_has_mac(config.binding, mac)
+            || !tables.binding_has_address(config.binding, true, &claimed)
+        {
+            return by_row(Reason::DropBinding, row::BINDING_ARP);
+        }
+    }
+    because(Reason::PassControl)
+}
+
+/// What the send list says; then whether it answers what may reach the container.
+#[inline(always)]
+fn by_send_list<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    ip: &Ip,
+    transport: &Transport,
+    back: u16,
+    config: &Config,
+    tables: &mut T,
+) -> Decision {
+    let service = service::index(ip.protocol, ip.v4, transport.port);
+    let entry = send_entry(config, tables, service, ip);
+    if let Some(decision) = by_policy(entry, ip, tables) {
+        return decision;
+    }
+    let reason = if answers(ip, transport, back) {
+        Reason::PassReply
+    } else if parse::is_icmp(ip.protocol, ip.v4)
+        && quote::is_error(ip.v4, transport.port)
+        && quote::quoted(packet, ip).is_some_and(|key| same(&key.remote, &ip.source))
+    {
+        // an error about a packet that the other side sent to the container
+        Reason::PassRelated
+    } else {
+        Reason::DropSend
+    };
+    because(reason)
+}
+
+/// The entry of the container's send part: by service, and class of the destination.
+#[inline(always)]
+fn send_entry<T: Tables>(config: &Config, tables: &mut T, service: u32, ip: &Ip) -> u16 {
+    let Some(row) = tables.service_class(service) else {
+        return matrix::CLOSED;
+    };
+    let Some(class) = tables.source_class(ip.v4, &ip.destination) else {
+        return matrix::CLOSED;
+    };
+    entry_of(
+        tables,
+        config.leaving_base + row as u32 * config.source_classes,
+        class,
+    )
+}
+
+/// Whether the packet answers one that may reach the container. A SYN without ACK answers nothing.
+#[inline(always)]
+const fn answers(ip: &Ip, transport: &Transport, back: u16) -> bool {
+    let may_answer = match ip.protocol {
+        protocol::TCP => !tcp::opens(transport.flags),
+        other if parse::is_icmp(other, ip.v4) => quote::is_reply(ip.v4, transport.port),
+        _ => true,
+    };
+    may_answer && (matrix::allows(back) || matrix::kind(back) == matrix::CONTROL)
+}
+
+/// What policy says of a packet the other way round: the answer to a request, what a reply answers.
+#[inline(always)]
+fn entry_back<T: Tables>(ip: &Ip, transport: &Transport, config: &Config, tables: &mut T) -> u16 {
+    let port = if parse::is_icmp(ip.protocol, ip.v4) {
+        quote::counterpart(ip.v4, transport.port)
+    } else {
+        transport.source_port
+    };
+    let service = service::index(ip.protocol, ip.v4, port);
+    entry(config, tables, service, ip.v4, &ip.destination, &ip.source)
+}
+
+/// Notes the flow of a packet that goes out, unless policy would let its answer in anyway: a server's clients can
+/// then neither fill nor thrash the flow table.
+#[inline(always)]
+fn note<T: Tables>(ip: &Ip, transport: &Transport, back: u16, tables: &mut T) {
+    let mut key = FlowKey {
+        local: ip.source,
+        remote: ip.destination,
+        local_port: transport.source_port,
+        remote_port: transport.port,
+        protocol: ip.protocol,
+        zero: [0; 3],
+    };
+    if parse::is_icmp(ip.protocol, ip.v4) {
+        if quote::reply_type(ip.v4, transport.port).is_none() {
+            return;
+        }
+        key.local_port = transport.identifier;
+        key.remote_port = 0;
+    }
+    // nobody answers from `::`
+    if matrix::allows(back) || flow::is_wildcard(&key) {
+        return;
+    }
+    let now = tables.now();
+    if let Some(flow) = live_flow(&key, tables) {
+        flow::touch(flow, flow::sent(flow.state, transport.flags), now);
+        return;
+    }
+    // a reset of an unknown flow opens nothing
+    if ip.protocol == protocol::TCP
+        && transport.flags & tcp::RST != 0
+        && !tcp::opens(transport.flags)
+    {
+        return;
+    }
+    tables.note_flow(&key, &flow::opened(ip.protocol, transport.flags, now));
+}
+
+/// Whether this host may send from the address by this interface.
+#[inline(always)]
+fn is_ours<T: Tables>(config: &Config, tables: &mut T, v4: bool, address: &Address) -> bool {
+    tables.source_class(v4, address).is_some_and(|class| {
+        matrix::kind(entry_of(tables, config.leaving_base, class)) == matrix::ALLOW
+    })
+}
+
+#[inline(always)]
+const fn same(one: &Address, other: &Address) -> bool {
+    (one.hi ^ other.hi) | (one.lo ^ other.lo) == 0
+}
+
+/// `0.0.0.0` or `::`.
+#[inline(always)]
+const fn is_unspecified(address: &Address) -> bool {
+    // IPv4 addresses are kept in their mapped form
+    address.hi | (address.lo & !0xffff_0000_0000) == 0
+        && (address.lo == 0 || address.lo == 0xffff_0000_0000)
+}
+
+/// What is sent before there is an address: DHCP, group reports, duplicate address detection, router solicitation
+/// (RFC 2131; RFC 3376, 4.2.13; RFC 3590; RFC 4861; RFC 4862).
+#[inline(always)]
+const fn has_no_address_yet(ip: &Ip, transport: &Transport) -> bool {
+    if ip.v4 {
+        ip.protocol == protocol::IGMP
+            || (ip.protocol == protocol::UDP && is_dhcp_request(ip, transport))
+    } else {
+        ip.protocol == protocol::ICMPV6
+            && matches!(
+                transport.port,
+                icmp::V6_MLD_REPORT
+                    | icmp::V6_MLD_DONE
+                    | icmp::V6_MLD2_REPORT
+                    | icmp::V6_ROUTER_SOLICIT
+                    | icmp::V6_NEIGHBOUR_SOLICIT
+            )
+    }
+}
+
+/// What keeps a container's own addresses and groups working, whatever its send list.
+#[inline(always)]
+const fn is_control(ip: &Ip, transport: &Transport) -> bool {
+    if ip.protocol == protocol::UDP {
+        // to whoever hears it: a server by its address is a destination like others
+        return is_dhcp_request(ip, transport) && is_to_all_servers(ip);
+    }
+    if ip.v4 {
+        return ip.protocol == protocol::IGMP;
+    }
+    has_no_address_yet(ip, transport)
+        || (ip.protocol == protocol::ICMPV6 && transport.port == icmp::V6_NEIGHBOUR_ADVERT)
+}
+
+/// `255.255.255.255`, or a multicast address of the link (`ff02::1:2`: RFC 8415).
+#[inline(always)]
+const fn is_to_all_servers(ip: &Ip) -> bool {
+    if ip.v4 {
+        ip.destination.lo as u32 == u32::MAX
+    } else {
+        ip.destination.hi >> 48 == 0xff02
+    }
+}
+
+/// What only routers and DHCP servers send; a container that does takes over its neighbours (RFC 6105, RFC 7610).
+#[inline(always)]
+const fn plays_router(ip: &Ip, transport: &Transport) -> bool {
+    match ip.protocol {
+        // clients ask where an answer comes from neither by address nor by port
+        protocol::UDP => transport.port == dhcp_client_port(ip.v4),
+        protocol::ICMPV6 if !ip.v4 => {
+            matches!(transport.port, icmp::V6_ROUTER_ADVERT | icmp::V6_REDIRECT)
+        }
+        _ => false,
+    }
+}
+
+/// Neighbour discovery that claims the target address: an advertisement, or a solicitation that looks for duplicates.
+#[inline(always)]
+const fn speaks_for(ip: &Ip, transport: &Transport) -> bool {
+    !ip.v4
+        && ip.protocol == protocol::ICMPV6
+        && (transport.port == icmp::V6_NEIGHBOUR_ADVERT
+            || (transport.port == icmp::V6_NEIGHBOUR_SOLICIT && is_unspecified(&ip.source)))
+}
+
+/// The target of a neighbour advertisement or solicitation (RFC 4861, 4.3 and 4.4).
+#[inline(always)]
+fn neighbour_target<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Option<Address> {
+    let message = packet.window::<24>(ip.transport)?;
+    Some(Address {
+        hi: be64(message, 8),
+        lo: be64(message, 16),
+    })
+}
+
+/// Sender's MAC and address, and target address, of an ARP packet for IPv4 over Ethernet.
+#[inline(always)]
+fn sender_of<P: Packet + ?Sized>(packet: &P, at: usize) -> Option<(u64, u32, u32)> {
+    let arp = packet.window::<28>(at)?;
+    parse::is_arp(packet, at).then(|| (be48(arp, 8), be32(arp, 14), be32(arp, 24)))
+}
+
+/// Sender's address of an ARP packet for IPv4 as receivers take it on Ethernet: the hardware may be called IEEE 802 as
+/// well (RFC 1042; arp_process in net/ipv4/arp.c).
+#[inline(always)]
+fn arp_sender<P: Packet + ?Sized>(packet: &P, at: usize) -> Option<u32> {
+    let arp = packet.window::<28>(at)?;
+    let hardware = be16(arp, 0);
+    let fits = (hardware == 1 || hardware == 6) && be32(arp, 2) == 0x0800_0604;
+    fits.then(|| be32(arp, 14))
+}

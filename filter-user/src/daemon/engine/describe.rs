@@ -1,0 +1,218 @@
+//! What the engine says of itself: the status, and names for readers of events.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use filter_common::row;
+
+use super::super::bindings::{Binding, Bound};
+use super::super::managed::{Hooks, Managed};
+use super::Engine;
+use crate::compile::registry;
+use crate::policy::{self, Policy, ReversePath};
+use crate::report::status::{
+    AntiSpoofStatus, BindingStatus, InterfaceStatus, PolicyStatus, Status,
+};
+
+/// Names for readers of events.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Names {
+    pub(in crate::daemon) interfaces: HashMap<u32, String>,
+    pub(in crate::daemon) rules: HashMap<u16, String>,
+    /// What a row stands for, by its slot.
+    pub(in crate::daemon) rows: HashMap<u16, String>,
+    /// What a container link is bound to.
+    pub(in crate::daemon) bindings: HashMap<u32, String>,
+}
+
+impl Engine {
+    pub(super) fn rename(&self) {
+        let rules: HashMap<u16, String> = self
+            .slots
+            .iter()
+            .map(|(id, slot)| (slot, id.to_owned()))
+            .collect();
+        let mut rows: HashMap<u16, String> = row::FIXED
+            .iter()
+            .map(|(slot, _, text)| (*slot, (*text).to_owned()))
+            .collect();
+        rows.extend(registry::V4.iter().chain(registry::V6).map(|row| {
+            let slot = self.slots.slot(&registry::row_id(row));
+            (slot, format!("{}, {}", row.name, row.rfc))
+        }));
+        rows.remove(&0);
+        let names = Names {
+            interfaces: self
+                .links
+                .names
+                .iter()
+                .map(|(ifindex, name)| (*ifindex, name.clone()))
+                .collect(),
+            rules,
+            rows,
+            bindings: self
+                .view
+                .bindings
+                .iter()
+                .map(|(ifindex, binding)| (*ifindex, binding_text(binding)))
+                .collect(),
+        };
+        match self.names.write() {
+            Ok(mut current) => *current = names,
+            Err(poisoned) => *poisoned.into_inner() = names,
+        }
+    }
+
+    /// What `edgefilter status` shows.
+    pub(in crate::daemon) fn status(&self) -> Status {
+        let policy = &self.loaded.policy;
+        let profile = |number: usize| {
+            policy
+                .profiles
+                .get(number)
+                .map(|profile| profile.name.clone())
+                .unwrap_or_default()
+        };
+        let interfaces = self
+            .managed
+            .iter()
+            .map(|(ifindex, managed)| InterfaceStatus {
+                name: managed.name.clone(),
+                ifindex: *ifindex,
+                profile: managed.assignment.profile.map(profile).unwrap_or_default(),
+                vlans: managed
+                    .assignment
+                    .vlans
+                    .iter()
+                    .map(|(vlan, number)| (*vlan, profile(*number)))
+                    .collect(),
+                enforce: managed
+                    .profile(policy)
+                    .is_some_and(|profile| profile.enforce),
+                mode: managed.mode,
+                attached: managed.error.is_none() && self.is_attached(*ifindex),
+                error: managed.error.clone(),
+                antispoof: antispoof(managed, policy),
+                binding: self.binding(*ifindex, managed),
+            })
+            .collect();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: Some(std::process::id()),
+            daemon: "running".to_owned(),
+            started_at: Some(crate::report::time::rfc3339(self.started_at)),
+            generation: self.dataplane.generation().unwrap_or_default(),
+            policy: Some(PolicyStatus {
+                path: self.options.policy.display().to_string(),
+                fingerprint: self.loaded.fingerprint.clone(),
+                loaded_at: crate::report::time::rfc3339(self.loaded_at),
+                rules: policy
+                    .profiles
+                    .iter()
+                    .map(|profile| profile.rules().count())
+                    .sum(),
+                prefixes: prefixes(policy),
+                last_error: self.last_error.clone(),
+            }),
+            interfaces,
+            warnings: self
+                .loaded
+                .warnings
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        }
+    }
+}
+
+impl Engine {
+    fn binding(&self, ifindex: u32, managed: &Managed) -> Option<BindingStatus> {
+        if managed.hooks == Hooks::Outer {
+            return None;
+        }
+        let open = managed
+            .profile(&self.loaded.policy)
+            .and_then(|profile| profile.containers.as_ref())
+            .is_some_and(|containers| containers.unbound_open);
+        let known = self.view.bindings.get(&ifindex);
+        let bound = known.and_then(|binding| binding.bound.as_ref());
+        Some(BindingStatus {
+            origin: match bound {
+                Some(bound) => bound.origin.name(),
+                None if open => "open",
+                None => "closed",
+            }
+            .to_owned(),
+            macs: bound.map_or_else(Vec::new, mac_texts),
+            addresses: bound.map_or_else(Vec::new, address_texts),
+            remarks: known.map_or_else(Vec::new, |binding| binding.remarks.clone()),
+        })
+    }
+}
+
+fn antispoof(managed: &Managed, policy: &Policy) -> Option<AntiSpoofStatus> {
+    if managed.hooks != Hooks::Outer {
+        return None;
+    }
+    let antispoof = &managed.profile(policy)?.antispoof;
+    Some(AntiSpoofStatus {
+        martians: antispoof.martians,
+        internet: antispoof.internet,
+        own_addresses: antispoof.own_addresses,
+        reverse_path: match antispoof.reverse_path {
+            ReversePath::Off => "off",
+            ReversePath::Loose => "loose",
+            ReversePath::Strict => "strict",
+        }
+        .to_owned(),
+        egress: antispoof.egress,
+    })
+}
+
+fn mac_texts(bound: &Bound) -> Vec<String> {
+    let text = |mac: &[u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
+    bound.macs.iter().map(text).collect()
+}
+
+/// A single address without its prefix length.
+fn address_texts(bound: &Bound) -> Vec<String> {
+    let v4 = bound.v4.iter().map(|net| match net.prefix_len() {
+        32 => net.addr().to_string(),
+        _ => net.to_string(),
+    });
+    let v6 = bound.v6.iter().map(|net| match net.prefix_len() {
+        128 => net.addr().to_string(),
+        _ => net.to_string(),
+    });
+    v4.chain(v6).collect()
+}
+
+/// For a line of text.
+fn binding_text(binding: &Binding) -> String {
+    match &binding.bound {
+        Some(bound) => format!(
+            "bound to {} {} ({})",
+            mac_texts(bound).join(" "),
+            address_texts(bound).join(" "),
+            bound.origin.name()
+        ),
+        None => format!("no binding: {}", binding.remarks.join("; ")),
+    }
+}
+
+/// Distinct prefixes in the policy's address lists.
+fn prefixes(policy: &Policy) -> usize {
+    let mut sets = HashMap::new();
+    for profile in &policy.profiles {
+        let from = profile.rules().filter_map(|rule| match &rule.from {
+            policy::AddressSet::Prefixes(set) => Some(set),
+            policy::AddressSet::Any => None,
+        });
+        let antispoof = &profile.antispoof;
+        let others = [&antispoof.legitimate, &antispoof.egress_sources];
+        for set in from.chain(others.into_iter().flatten()) {
+            sets.insert(Arc::as_ptr(set), set.v4.len() + set.v6.len());
+        }
+    }
+    sets.values().sum()
+}

@@ -1,0 +1,89 @@
+//! The keys each table of a policy may have, with an example of each for cures. The reference is
+//! tested against them. Never more than names: what a key means is decided elsewhere.
+
+use super::table::{Key, key};
+
+/// Keys of the file itself.
+pub(super) const POLICY_KEYS: &[Key] = &[
+    key("version", "version = 1"),
+    key("groups", "[groups.admins]"),
+    key("profiles", "[profiles.edge]"),
+];
+/// Keys of `[groups.NAME]`.
+pub(super) const GROUP_KEYS: &[Key] = &[
+    key("cidrs", "cidrs = [\"192.0.2.0/24\"]"),
+    key("files", "files = [\"office.txt\"]"),
+];
+/// Keys of `[profiles.NAME]`.
+pub(super) const PROFILE_KEYS: &[Key] = &[
+    key("interfaces", "interfaces = [\"eth0\"]"),
+    key("bridges", "bridges = [\"cni0\"]"),
+    key("vlans", "vlans = [100, 200]"),
+    key("default", "default = \"drop\""),
+    key("enforce", "enforce = false"),
+    key("generic_xdp", "generic_xdp = true"),
+    key("fragments", "fragments = \"drop\""),
+    key("ethertypes", "ethertypes = [\"lldp\", 0x8863]"),
+    key("control", "[profiles.NAME.control]"),
+    key("icmp", "[profiles.NAME.icmp]"),
+    key("allow", "[[profiles.NAME.allow]]"),
+    key("deny", "[[profiles.NAME.deny]]"),
+    key("send", "[[profiles.NAME.send]]"),
+    key("antispoof", "[profiles.NAME.antispoof]"),
+    key("containers", "[profiles.NAME.containers]"),
+];
+/// Keys of `[profiles.NAME.control]`.
+pub(super) const CONTROL_KEYS: &[Key] = &[
+    key("arp", "arp = true"),
+    key("nd", "nd = true"),
+    key("ra", "ra = false"),
+    key("dhcp", "dhcp = false"),
+    key("pmtu", "pmtu = true"),
+];
+/// Keys of `[profiles.NAME.icmp]`.
+pub(super) const ICMP_KEYS: &[Key] = &[
+    key("v4", "v4 = [\"echo-request\"]"),
+    key("v6", "v6 = [\"echo-request\"]"),
+];
+/// Keys of `[profiles.NAME.antispoof]`.
+pub(super) const ANTISPOOF_KEYS: &[Key] = &[
+    key("martians", "martians = false"),
+    key("internet", "internet = true"),
+    key("legitimate", "legitimate = [\"10.0.0.0/16\", \"@vpc\"]"),
+    key("own_addresses", "own_addresses = false"),
+    key("reverse_path", "reverse_path = \"strict\""),
+    key("egress", "egress = false"),
+    key("egress_sources", "egress_sources = [\"10.1.0.0/16\"]"),
+];
+/// Keys of `[profiles.NAME.containers]`.
+pub(super) const CONTAINERS_KEYS: &[Key] = &[
+    key("bindings", "bindings = \"static\""),
+    key("unbound", "unbound = \"open\""),
+    key("hook", "hook = \"xdp\""),
+    key("binding", "[[profiles.NAME.containers.binding]]"),
+];
+/// Keys of `[[profiles.NAME.containers.binding]]`.
+pub(super) const BINDING_KEYS: &[Key] = &[
+    key("interface", "interface = \"veth-web\""),
+    key("mac", "mac = \"02:00:00:00:00:05\""),
+    key("addresses", "addresses = [\"10.22.0.5\", \"fd00::5\"]"),
+];
+/// Keys of `[[profiles.NAME.allow]]`, `[[profiles.NAME.deny]]` and `[[profiles.NAME.send]]`.
+pub(super) const RULE_KEYS: &[Key] = &[
+    key("id", "id = \"https\""),
+    key("comment", "comment = \"public web\""),
+    key("protocol", "protocol = \"tcp\""),
+    key("ports", "ports = [443, \"8000-8100\"]"),
+    key("from", "from = [\"192.0.2.0/24\", \"@admins\"]"),
+    key("to", "to = \"self\""),
+    key("rate", "rate = { packets = 1000, burst = 2000 }"),
+    key(
+        "rate_per_source",
+        "rate_per_source = { packets = 10, burst = 20 }",
+    ),
+];
+/// Keys of `rate` and `rate_per_source`.
+pub(super) const RATE_KEYS: &[Key] = &[
+    key("packets", "packets = 1000"),
+    key("burst", "burst = 2000"),
+];

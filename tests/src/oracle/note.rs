@@ -1,0 +1,79 @@
+//! Owns which flow the oracle notes for a frame that leaves.
+//! Must never judge the frame: it has passed already.
+
+use std::net::IpAddr;
+
+use super::flow::{Flows, Key};
+use super::judge::Judge;
+use super::parse::{self, Fragment, Link, SCTP, TCP, Transport, UDP};
+use super::rules::{Packet, Service};
+
+impl Judge<'_> {
+    /// Notes the flow whose answers no rule would let in.
+    pub fn note(&self, link: &Link<'_>, flows: &mut Flows) {
+        let ip = match link.content {
+            Ok((0x0800, bytes)) => parse::ipv4(bytes),
+            Ok((0x86dd, bytes)) => parse::ipv6(bytes),
+            _ => return,
+        };
+        let Ok(ip) = ip else { return };
+        if ip.mapped {
+            return;
+        }
+        if matches!(ip.fragment, Fragment::Later { .. }) {
+            return;
+        }
+        let Ok(transport) = parse::transport(&ip) else {
+            return;
+        };
+        let (local_port, remote_port, flags, service) = match transport {
+            Transport::Tcp {
+                source,
+                destination,
+                flags,
+            } => (source, destination, flags, Service::Port(TCP, source)),
+            Transport::Udp {
+                source,
+                destination,
+            } => (source, destination, 0, Service::Port(UDP, source)),
+            Transport::Sctp {
+                source,
+                destination,
+            } => (source, destination, 0, Service::Port(SCTP, source)),
+            Transport::Icmp {
+                kind, identifier, ..
+            } => match (kind, ip.source) {
+                (8 | 13, IpAddr::V4(_)) | (128, IpAddr::V6(_)) => {
+                    (identifier, 0, 0, Service::Number(ip.protocol))
+                }
+                _ => return,
+            },
+            Transport::Other => (0, 0, 0, Service::Number(ip.protocol)),
+        };
+        let mirrored = Packet {
+            source: ip.destination,
+            destination: ip.source,
+            service,
+        };
+        // The lists come before the default verdict: what they let in is let in by no rule.
+        let reply = match (transport, ip.source) {
+            (Transport::Icmp { kind: 8, .. }, IpAddr::V4(_)) => Some(0),
+            (Transport::Icmp { kind: 13, .. }, IpAddr::V4(_)) => Some(14),
+            (Transport::Icmp { kind: 128, .. }, IpAddr::V6(_)) => Some(129),
+            _ => None,
+        };
+        let listed = reply.is_some_and(|kind| self.profile.lists_icmp(ip.source.is_ipv6(), kind))
+            && self.profile.allowed(&mirrored, self.world).is_none();
+        if !listed && self.lets_in(&mirrored) {
+            return;
+        }
+        let key = Key {
+            local: ip.source,
+            remote: ip.destination,
+            local_port,
+            remote_port,
+            protocol: ip.protocol,
+        };
+        flows.outgoing(key, flags, self.now);
+    }
+}
