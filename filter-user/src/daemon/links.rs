@@ -84,9 +84,12 @@ impl Links {
         (self.details.get(&master)?.kind == Kind::Bridge).then_some(master)
     }
 
-    /// The name of the bridge that a link is a port of.
+    /// The name of the bridge whose containers a link may belong to: of a port that is one end of a pair. Another port,
+    /// such as a network card, is never taken for a container's because of its bridge.
     pub(super) fn bridge_name(&self, ifindex: u32) -> Option<&str> {
-        self.names.get(&self.bridge(ifindex)?).map(String::as_str)
+        let bridge = self.bridge(ifindex)?;
+        (self.details.get(&ifindex)?.kind == Kind::Veth).then_some(())?;
+        self.names.get(&bridge).map(String::as_str)
     }
 
     /// Whether some routing table leads to an address by this link and by no other. A default route says nothing of

@@ -15,7 +15,7 @@ use netlink_packet_route::route::{
 
 use super::addresses::Address;
 use super::routes::{best, gateways, merge, read};
-use super::{Links, PeerId};
+use super::{Kind, Link, Links, PeerId};
 use crate::compile::Route;
 
 fn ip(text: &str) -> IpAddr {
@@ -243,4 +243,26 @@ fn the_best_route_of_each_table() {
     assert!(!links.leads_only_to(ip("10.2.0.1"), 3), "a worse metric");
     assert!(!links.leads_only_to(ip("10.1.0.1"), 2), "a shorter prefix");
     assert!(!links.leads_only_to(ip("192.0.2.1"), 1), "a default route");
+}
+
+#[test]
+fn only_ends_of_pairs_belong_to_the_containers_of_a_bridge() {
+    let port = |kind| Link {
+        kind,
+        master: Some(1),
+        ..Link::default()
+    };
+    let bridge = Link {
+        kind: Kind::Bridge,
+        ..Link::default()
+    };
+    let links = Links {
+        names: [(1, "br0"), (2, "eth1"), (3, "veth1")]
+            .map(|(index, name)| (index, name.to_owned()))
+            .into(),
+        details: [(1, bridge), (2, port(Kind::Other)), (3, port(Kind::Veth))].into(),
+        ..Links::default()
+    };
+    assert_eq!(links.bridge_name(2), None, "an uplink");
+    assert_eq!(links.bridge_name(3), Some("br0"));
 }
