@@ -45,7 +45,7 @@ const PROGRAMS: &[(&str, &[&str])] = &[
 const TOOLS: &[&str] = &["nft", "nginx", "curl", "ping"];
 
 /// What the guest gets in its environment.
-const ENVIRONMENT: &[&str] = &["CI=true", "RUST_BACKTRACE=1", "EDGEFILTER_PACKETS=3000"];
+const ENVIRONMENT: &[&str] = &["CI=true", "RUST_BACKTRACE=1", "EDGEFILTER_PACKETS=5000"];
 
 /// Seconds an emulated run may take.
 const TIMEOUT: u64 = 900;
