@@ -1,5 +1,7 @@
 //! Counting, and the sampled drops. Every packet comes through [`count`] exactly once.
 
+use core::ffi::c_void;
+
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use filter_common::event::Event;
 use filter_common::layout::{Counter, EventHeader};
@@ -8,7 +10,6 @@ use filter_common::reason::{REASON_SLOTS, Reason};
 use filter_common::verdict::Decision;
 
 use crate::maps;
-use crate::packet::Frame;
 use crate::tables::masked;
 
 /// Adds a packet to an interface's counters; `enforced` is false for what monitor mode would have dropped.
@@ -58,10 +59,16 @@ unsafe fn add(counter: *mut Counter, length: u64) {
     }
 }
 
+/// What a sampled drop is about, in one number: a global function takes five at most.
+#[inline(always)]
+pub const fn pack(decision: &Decision, enforced: bool) -> u32 {
+    (decision.rule as u32) << 16 | (decision.reason as u32) << 8 | enforced as u32
+}
+
 /// Reports a drop, within this CPU's budget for its reason: a flood costs one comparison a packet, and does not hide
 /// drops under other reasons.
 #[inline(always)]
-pub fn sample<F: Frame>(frame: &F, ifindex: u32, decision: &Decision, enforced: bool) {
+pub fn sample(load: impl Fn(*mut c_void, u32) -> bool, length: u64, ifindex: u32, packed: u32) {
     let Some(control) = maps::CONTROL.get(0) else {
         return;
     };
@@ -70,7 +77,7 @@ pub fn sample<F: Frame>(frame: &F, ifindex: u32, decision: &Decision, enforced: 
     };
     // SAFETY: a live map value that only this CPU writes.
     let budget = unsafe { &mut *budget };
-    let index = decision.reason as usize & (REASON_SLOTS - 1);
+    let index = (packed >> 8) as usize & (REASON_SLOTS - 1);
     if budget.epoch != control.event_epoch {
         budget.epoch = control.event_epoch;
         zero(&raw mut budget.used);
@@ -84,8 +91,8 @@ pub fn sample<F: Frame>(frame: &F, ifindex: u32, decision: &Decision, enforced: 
         budget.suppressed += 1;
         return;
     };
-    let captured = if frame.frame_length() < EVENT_BYTES as u64 {
-        frame.frame_length()
+    let captured = if length < EVENT_BYTES as u64 {
+        length
     } else {
         EVENT_BYTES as u64
     };
@@ -96,15 +103,15 @@ pub fn sample<F: Frame>(frame: &F, ifindex: u32, decision: &Decision, enforced: 
         (*target).header = EventHeader {
             time: bpf_ktime_get_coarse_ns(),
             ifindex,
-            frame_length: frame.frame_length() as u32,
+            frame_length: length as u32,
             captured: captured as u32,
-            rule: decision.rule,
-            reason: decision.reason as u8,
-            monitored: u8::from(!enforced),
+            rule: (packed >> 16) as u16,
+            reason: (packed >> 8) as u8,
+            monitored: (packed & 1 ^ 1) as u8,
         };
         // 1 to EVENT_BYTES, in the form that Linux 6.1's verifier can follow: behind a comparison it is another copy
-        let length = masked::<{ EVENT_BYTES as u32 - 1 }>((captured as usize).wrapping_sub(1)) + 1;
-        if !frame.load((&raw mut (*target).frame).cast(), length as u32) {
+        let wanted = masked::<{ EVENT_BYTES as u32 - 1 }>((captured as usize).wrapping_sub(1)) + 1;
+        if !load((&raw mut (*target).frame).cast(), wanted as u32) {
             (*target).header.captured = 0;
         }
     }

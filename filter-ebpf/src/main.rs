@@ -178,7 +178,7 @@ fn conclude<F: Frame>(
     if passes {
         return true;
     }
-    account::sample(frame, ifindex, decision, enforced);
+    frame.sample(ifindex, account::pack(decision, enforced));
     !enforced
 }
 

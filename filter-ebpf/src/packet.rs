@@ -2,7 +2,6 @@
 //! form that the verifier follows: constant size, offset with a known bound.
 
 use core::arch::asm;
-use core::ffi::c_void;
 use core::mem::offset_of;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
@@ -13,6 +12,8 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use filter_common::extension::{self, Chain, Walk};
 use filter_common::packet::Packet;
 use filter_common::parse::MAX_OFFSET;
+
+use crate::account;
 
 /// Bytes of headers that egress wants to read directly: Ethernet, tags, IPv6, some extension headers, TCP.
 const HEADERS: u32 = 128;
@@ -106,16 +107,33 @@ extern "C" fn walk_extensions_out(skb: *mut __sk_buff, next: u32, at: u32, end: 
     )
 }
 
+/// A sampled drop of a received frame: a global function, so that not every way to a drop is walked on to its end.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sample_frame(ctx: *mut xdp_md, length: u64, ifindex: u32, packed: u32) -> u64 {
+    // SAFETY: the context is the kernel's; `sample` asks for no more bytes than it has reserved.
+    let load = |target, length| unsafe { bpf_xdp_load_bytes(ctx, 0, target, length) == 0 };
+    account::sample(load, length, ifindex, packed);
+    0
+}
+
+/// The same of a packet with an skb.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sample_skb(skb: *mut __sk_buff, length: u64, ifindex: u32, packed: u32) -> u64 {
+    // SAFETY: as above.
+    let load = |target, length| unsafe { bpf_skb_load_bytes(skb.cast(), 0, target, length) == 0 };
+    account::sample(load, length, ifindex, packed);
+    0
+}
+
 /// What counting and sampling ask of a frame.
 pub trait Frame: Packet {
     /// Bytes of the whole frame, fragments included.
     fn frame_length(&self) -> u64;
 
-    /// Copies the first `length` bytes to `target`.
-    ///
-    /// # Safety
-    /// `target` has room for them.
-    unsafe fn load(&self, target: *mut c_void, length: u32) -> bool;
+    /// Reports it as a sampled drop.
+    fn sample(&self, ifindex: u32, packed: u32);
 }
 
 /// A frame before the kernel has an skb for it.
@@ -157,9 +175,8 @@ impl Frame for XdpFrame<'_> {
     }
 
     #[inline(always)]
-    unsafe fn load(&self, target: *mut c_void, length: u32) -> bool {
-        // SAFETY: the context is the kernel's; the caller vouches for `target`.
-        unsafe { bpf_xdp_load_bytes(self.ctx.ctx, 0, target, length) == 0 }
+    fn sample(&self, ifindex: u32, packed: u32) {
+        sample_frame(self.ctx.ctx, self.length as u64, ifindex, packed);
     }
 }
 
@@ -235,9 +252,8 @@ impl Frame for SkbFrame<'_> {
     }
 
     #[inline(always)]
-    unsafe fn load(&self, target: *mut c_void, length: u32) -> bool {
-        // SAFETY: the context is the kernel's; the caller vouches for `target`.
-        unsafe { bpf_skb_load_bytes(self.ctx.skb.skb.cast(), 0, target, length) == 0 }
+    fn sample(&self, ifindex: u32, packed: u32) {
+        sample_skb(self.ctx.skb.skb, self.ctx.len() as u64, ifindex, packed);
     }
 }
 

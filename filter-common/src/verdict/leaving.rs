@@ -2,8 +2,8 @@
 //! guests), and the flow is noted, so that the answer is let in. What a container may send is looked up as well.
 
 use super::{
-    Decision, Tables, Way, because, by_policy, by_row, dhcp_client_port, entry, entry_of,
-    fragment_key, is_dhcp_request, later_fragment, live_flow, not_ip,
+    Decision, Tables, Way, because, by_policy, by_row, dhcp_client_port, entry_of, fragment_key,
+    is_dhcp_request, later_fragment, live_flow, not_ip, row_of,
 };
 use crate::flow::{self, tcp};
 use crate::layout::{Address, Config, FlowKey, binding, flag};
@@ -73,7 +73,10 @@ pub fn from_host<P: Packet + ?Sized, T: Tables>(
     if let Some(transport) = transport
         && !ip.mapped
     {
-        let back = entry_back(&ip, &transport, config, tables);
+        let remote = tables.source_class(ip.v4, &ip.destination);
+        let back = remote.map_or(matrix::CLOSED, |remote| {
+            entry_back(&ip, &transport, remote, config, tables)
+        });
         note(&ip, &transport, back, tables);
     }
     because(Reason::PassEgress)
@@ -152,11 +155,15 @@ pub fn from_container<P: Packet + ?Sized, T: Tables>(
             return by_row(Reason::DropBinding, row::BINDING_ND);
         }
     }
-    let back = entry_back(&ip, &transport, config, tables);
+    // a table that contradicts itself fails closed
+    let Some(remote) = tables.source_class(ip.v4, &ip.destination) else {
+        return because(Reason::DropSend);
+    };
+    let back = entry_back(&ip, &transport, remote, config, tables);
     let decision = if is_control(&ip, &transport) {
         because(Reason::PassControl)
     } else {
-        by_send_list(packet, &ip, &transport, back, config, tables)
+        by_send_list(packet, &ip, &transport, back, remote, config, tables)
     };
     if decision.reason.passes() {
         if ip.fragment {
@@ -198,11 +205,12 @@ fn by_send_list<P: Packet + ?Sized, T: Tables>(
     ip: &Ip,
     transport: &Transport,
     back: u16,
+    remote: u16,
     config: &Config,
     tables: &mut T,
 ) -> Decision {
     let service = service::index(ip.protocol, ip.v4, transport.port);
-    let entry = send_entry(config, tables, service, ip);
+    let entry = send_entry(config, tables, service, remote);
     if let Some(decision) = by_policy(entry, ip, tables) {
         return decision;
     }
@@ -222,17 +230,14 @@ fn by_send_list<P: Packet + ?Sized, T: Tables>(
 
 /// The entry of the container's send part: by service, and class of the destination.
 #[inline(always)]
-fn send_entry<T: Tables>(config: &Config, tables: &mut T, service: u32, ip: &Ip) -> u16 {
+fn send_entry<T: Tables>(config: &Config, tables: &mut T, service: u32, remote: u16) -> u16 {
     let Some(row) = tables.service_class(service) else {
-        return matrix::CLOSED;
-    };
-    let Some(class) = tables.source_class(ip.v4, &ip.destination) else {
         return matrix::CLOSED;
     };
     entry_of(
         tables,
         config.leaving_base + row as u32 * config.source_classes,
-        class,
+        remote,
     )
 }
 
@@ -249,14 +254,23 @@ const fn answers(ip: &Ip, transport: &Transport, back: u16) -> bool {
 
 /// What policy says of a packet the other way round: the answer to a request, what a reply answers.
 #[inline(always)]
-fn entry_back<T: Tables>(ip: &Ip, transport: &Transport, config: &Config, tables: &mut T) -> u16 {
+fn entry_back<T: Tables>(
+    ip: &Ip,
+    transport: &Transport,
+    remote: u16,
+    config: &Config,
+    tables: &mut T,
+) -> u16 {
     let port = if parse::is_icmp(ip.protocol, ip.v4) {
         quote::counterpart(ip.v4, transport.port)
     } else {
         transport.source_port
     };
     let service = service::index(ip.protocol, ip.v4, port);
-    entry(config, tables, service, ip.v4, &ip.destination, &ip.source)
+    match row_of(config, tables, service, ip.v4, &ip.source) {
+        Some(row) => entry_of(tables, row, remote),
+        None => matrix::CLOSED,
+    }
 }
 
 /// Notes the flow of a packet that goes out, unless policy would let its answer in anyway: a server's clients can
