@@ -40,8 +40,12 @@ pub mod tcp {
     pub const SYN: u8 = 0x02;
     /// Ends it at once.
     pub const RST: u8 = 0x04;
+    /// Hand the data on at once.
+    pub const PSH: u8 = 0x08;
     /// The acknowledgement field counts.
     pub const ACK: u8 = 0x10;
+    /// The urgent pointer counts.
+    pub const URG: u8 = 0x20;
 
     /// SYN without ACK: asks for a new connection.
     #[inline(always)]

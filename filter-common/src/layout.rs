@@ -4,11 +4,12 @@
 //! program never adopts a map of another shape; it is derived from the definitions, nobody has to remember it.
 
 use crate::limits::{
-    BOUND_ADDRESSES, BOUND_MACS, CONFIG_SLOTS, EVENT_BYTES, IFINDEX_SLOTS, MATRIX_ROW,
+    BOUND_ADDRESSES, BOUND_MACS, CELL_WORDS, CONFIG_SLOTS, EVENT_BYTES, IFINDEX_SLOTS, MATRIX_ROW,
     SOURCE_CLASSES, VLAN_IDS,
 };
 use crate::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
 use crate::reason::{NAMES_HASH, REASON_SLOTS};
+use crate::scan::PATTERN_SLOTS;
 use crate::service::SERVICES;
 
 /// A shape that can be hashed: names, order and types of all fields.
@@ -203,6 +204,84 @@ shared! {
         used: [u32; REASON_SLOTS],
     }
 
+    /// What the tables of scans and blocks share.
+    struct ScanControl {
+        /// Secret part of every hash; 0 until the daemon has chosen one.
+        seed: u64,
+        /// Blocks that may be in force; 0: no need to look.
+        blocks: u64,
+        /// First and last of this host's ephemeral ports, 16 bits each.
+        local_ports: u64,
+    }
+
+    /// What one CPU counts of probes.
+    struct ScanCounters {
+        /// Epoch the budget is of.
+        epoch: u64,
+        /// Reports of anybody, and of sources that send often, in this epoch.
+        reported: [u32; 2],
+        /// Probes that were not reported for want of budget or room.
+        shed: u64,
+        /// By pattern.
+        patterns: [u64; PATTERN_SLOTS],
+    }
+
+    /// One source on one CPU.
+    struct ScanCell {
+        /// `scan::key` of the source.
+        key: u64,
+        /// `scan::coarse_seconds` since which `seen` counts.
+        since: u32,
+        /// The same of the source's last packet.
+        last: u32,
+        /// How many packets of others it takes until the cell is theirs.
+        weight: u32,
+        /// Packets since the last report.
+        packets: u32,
+        /// Targets that were reported, a bit each.
+        seen: [u64; CELL_WORDS],
+        /// Makes it one cache line.
+        zero: u64,
+    }
+
+    /// A probe as it lies in the ring buffer.
+    struct ProbeRecord {
+        /// Coarse `CLOCK_MONOTONIC` nanoseconds.
+        time: u64,
+        /// Source.
+        source: Address,
+        /// Destination.
+        destination: Address,
+        /// Refused packets of the source on this CPU since its last report, this one included.
+        packets: u32,
+        /// Destination port, or the protocol number.
+        port: u16,
+        /// Source port.
+        source_port: u16,
+        /// `Pattern`
+        pattern: u8,
+        /// `hint::*`
+        hints: u8,
+        /// TTL or hop limit.
+        hop_limit: u8,
+        /// Slot of the interface.
+        slot: u8,
+        /// Zero.
+        zero: u32,
+    }
+
+    /// A blocked source.
+    struct Block {
+        /// `CLOCK_MONOTONIC` nanoseconds of the block.
+        since: u64,
+        /// The same of its end.
+        until: u64,
+        /// Blocks of this source so far.
+        strikes: u32,
+        /// 0: a scan, 1: a person.
+        origin: u32,
+    }
+
     /// A sampled drop; `EVENT_BYTES` of the frame follow.
     struct EventHeader {
         /// Coarse `CLOCK_MONOTONIC` nanoseconds.
@@ -246,6 +325,8 @@ pub mod flag {
     pub const SENDER: u32 = 1 << 9;
     /// A container link: the guarded party is the container behind it, not this host.
     pub const CONTAINER: u32 = 1 << 10;
+    /// Probes among refused packets are counted and reported.
+    pub const SCANS: u32 = 1 << 11;
 }
 
 /// Values of [`Binding::known`].
@@ -288,6 +369,12 @@ pub const COUNTERS_LAYOUT: u64 = hash_mix(InterfaceCounters::HASH, NAMES_HASH);
 pub const EVENTS_LAYOUT: u64 =
     hash_mix(hash_mix(EventHeader::HASH, EVENT_BYTES as u64), NAMES_HASH);
 
+/// Shape of what is counted and reported of probes, which hold a pattern's index.
+pub const SCAN_LAYOUT: u64 = hash_mix(
+    hash_mix(ScanCounters::HASH, ProbeRecord::HASH),
+    crate::scan::NAMES_HASH,
+);
+
 impl Address {
     /// An IPv4 address, host order.
     #[inline(always)]
@@ -326,5 +413,6 @@ mod tests {
         assert_ne!(<[u16; 4]>::HASH, <[u16; 5]>::HASH);
         assert_eq!(size_of::<FlowKey>(), 40);
         assert_eq!(size_of::<Config>(), 36);
+        assert_eq!(size_of::<ScanCell>(), 64, "a cache line");
     }
 }

@@ -21,5 +21,6 @@ pub mod quote;
 pub mod rate;
 pub mod reason;
 pub mod row;
+pub mod scan;
 pub mod service;
 pub mod verdict;

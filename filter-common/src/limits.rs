@@ -44,3 +44,19 @@ pub const EVENTS_PER_EPOCH: u32 = 20;
 pub const EVENT_BYTES: usize = 128;
 /// Banks a policy alternates between.
 pub const BANKS: usize = 2;
+/// Cells that count refused packets by source, for each CPU.
+pub const SCAN_CELLS: usize = 8192;
+/// Words of a cell's bitmap of targets; a power of two.
+pub const CELL_WORDS: usize = 4;
+/// Probes a CPU may report in one epoch, whoever sent them.
+pub const PROBES_PER_EPOCH: u32 = 16;
+/// Probes a CPU may report in one epoch beyond, of sources that send often.
+pub const EARNED_PER_EPOCH: u32 = 64;
+/// Bytes of the ring buffer of probes.
+pub const PROBE_RING: usize = 1 << 19;
+/// Sources that can be blocked at one time.
+pub const BLOCKS: usize = 65536;
+/// Words of the filter in front of the blocks: at 65,536 blocks one packet in 16 is looked up in vain.
+pub const BLOCK_FILTER_WORDS: usize = 16384;
+/// Words of the table of peers with a working connection.
+pub const VERIFIED: usize = 65536;

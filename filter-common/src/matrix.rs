@@ -22,6 +22,8 @@ pub const CONTROL_ON_LINK: u16 = 6;
 pub const MARTIAN: u16 = 7;
 /// The source is this host's, or one of its containers'; the row in the argument says which.
 pub const OWN: u16 = 8;
+/// Not in the matrix: a rule would let it in, but the source is blocked.
+pub const BLOCKED: u16 = 9;
 
 /// Builds an entry.
 pub const fn entry(kind: u16, rule: u16) -> u16 {

@@ -85,6 +85,8 @@ pub struct Transport {
     pub flags: u8,
     /// ICMP identifier.
     pub identifier: u16,
+    /// Bytes of a TCP header with its options; 0 for others.
+    pub header: u8,
 }
 
 /// How far lengths are trusted.
@@ -327,6 +329,7 @@ pub fn transport<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Result<Transport, B
         port: 0,
         flags: 0,
         identifier: 0,
+        header: 0,
     };
     match ip.protocol {
         protocol::TCP => {
@@ -344,6 +347,7 @@ pub fn transport<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Result<Transport, B
             result.source_port = be16(header, 0);
             result.port = be16(header, 2);
             result.flags = header[13];
+            result.header = length as u8;
         }
         protocol::UDP => {
             if room < 8 {

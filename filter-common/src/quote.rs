@@ -22,6 +22,8 @@ pub mod icmp {
     pub const TIMESTAMP: u16 = 13;
     /// Timestamp reply.
     pub const TIMESTAMP_REPLY: u16 = 14;
+    /// Address mask request (RFC 950).
+    pub const ADDRESS_MASK: u16 = 17;
     /// Code of [`UNREACHABLE`]: fragmentation needed (RFC 1191).
     pub const FRAGMENTATION_NEEDED: u8 = 4;
     /// ICMPv6: packet too big (RFC 8201).

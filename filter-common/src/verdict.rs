@@ -15,6 +15,7 @@ use crate::packet::Packet;
 use crate::parse::{self, Ip, Link, Transport, ethertype};
 use crate::quote;
 use crate::reason::Reason;
+use crate::scan::Refused;
 use crate::service::{self, protocol};
 
 pub use arriving::{Guarded, arriving};
@@ -74,6 +75,14 @@ pub trait Tables {
     fn fragment_seen(&mut self, key: &FragmentKey) -> Option<u64>;
     /// Remembers that a first fragment passed.
     fn note_fragment(&mut self, key: &FragmentKey, now: u64);
+    /// Whether the source is blocked.
+    fn is_blocked(&mut self, source: &Address) -> bool;
+    /// Remembers that the peer has a working connection with us.
+    fn note_verified(&mut self, peer: &Address);
+    /// First and last of this host's ephemeral ports, 16 bits each.
+    fn local_ports(&mut self) -> u32;
+    /// Counts a refused packet for its source, if it is a probe.
+    fn account(&mut self, refused: &Refused);
 }
 
 #[inline(always)]

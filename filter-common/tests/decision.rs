@@ -10,6 +10,7 @@ use filter_common::packet::Packet;
 use filter_common::parse::{self, Lengths};
 use filter_common::reason::Reason;
 use filter_common::row;
+use filter_common::scan::{self, Pattern, Refused, hint};
 use filter_common::service;
 use filter_common::verdict::{self, Guarded, Tables};
 use proptest::prelude::*;
@@ -25,7 +26,13 @@ struct OneRule {
     /// `binding::*` of the container, whose MAC and address are those that `tcp` sends from.
     known: u64,
     reached: u64,
+    blocked: Vec<[u64; 2]>,
+    verified: Vec<[u64; 2]>,
+    refused: Vec<Refused>,
 }
+
+/// Linux's default.
+const LOCAL_PORTS: u32 = 32768 << 16 | 60999;
 
 fn flow_words(key: &FlowKey) -> [u64; 5] {
     let rest =
@@ -106,6 +113,18 @@ impl Tables for OneRule {
     }
     fn note_fragment(&mut self, key: &FragmentKey, now: u64) {
         self.fragments.insert(fragment_words(key), now);
+    }
+    fn is_blocked(&mut self, source: &Address) -> bool {
+        self.blocked.contains(&[source.hi, source.lo])
+    }
+    fn note_verified(&mut self, peer: &Address) {
+        self.verified.push([peer.hi, peer.lo]);
+    }
+    fn local_ports(&mut self) -> u32 {
+        LOCAL_PORTS
+    }
+    fn account(&mut self, refused: &Refused) {
+        self.refused.push(*refused);
     }
 }
 
@@ -476,4 +495,180 @@ proptest! {
         let window = bytes.as_slice().window::<8>(at);
         prop_assert_eq!(window.is_some(), at + 8 <= bytes.len());
     }
+}
+
+/// The pattern and hints of the frame, judged and refused with scans on.
+fn probe(frame: &[u8]) -> (Option<Pattern>, u8) {
+    let config = Config {
+        flags: config().flags | flag::SCANS,
+        binding: 3,
+        ..config()
+    };
+    let mut tables = OneRule::default();
+    let reason = judge_as(frame, &config, &mut tables);
+    assert!(!reason.passes(), "{reason:?}");
+    let [refused] = tables.refused[..] else {
+        panic!("accounted {:?}", tables.refused);
+    };
+    assert_eq!(Refused::unpack(refused.pack()), {
+        let mut kept = refused;
+        kept.transport.identifier = 0;
+        kept
+    });
+    assert_eq!(refused.slot, 3);
+    let (source, destination, hop_limit) = scan::addresses(frame, &refused).unwrap();
+    assert_eq!(scan::key(&source), refused.source);
+    assert_eq!(scan::mixed(&destination), refused.destination);
+    assert_eq!(hop_limit, 64);
+    let pattern = scan::pattern(frame, &refused, LOCAL_PORTS);
+    let hints = pattern.map_or(0, |pattern| scan::hints(frame, &refused, pattern));
+    (pattern, hints)
+}
+
+fn ip4(protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = tcp(THEM, US, (0, 0), 0);
+    frame.truncate(34);
+    frame[17] = 20 + payload.len() as u8;
+    frame[23] = protocol;
+    frame.extend(payload);
+    frame
+}
+
+#[test]
+fn tcp_flags_say_the_pattern() {
+    use Pattern::{Ack, Fin, IllegalFlags, Maimon, Null, Syn, Xmas};
+    for flags in 0..=0xff_u8 {
+        let [fin, syn, rst, psh, ack, urg] = [0, 1, 2, 3, 4, 5].map(|bit| flags >> bit & 1 == 1);
+        let expected = match (fin, syn, rst, psh, ack, urg) {
+            (false, true, false, false, false, false) => Some(Syn),
+            (true, false, false, false, false, false) => Some(Fin),
+            (false, false, false, false, false, false) => Some(Null),
+            (true, false, false, true, false, true) => Some(Xmas),
+            (true, true, ..) | (_, true, true, ..) | (true, _, true, ..) => Some(IllegalFlags),
+            (_, _, true, ..) | (_, true, _, _, true, _) => None,
+            (_, _, _, _, false, _) => Some(IllegalFlags),
+            (true, ..) => Some(Maimon),
+            (false, ..) => Some(Ack),
+        };
+        let (found, _) = probe(&tcp(THEM, US, (40000, 22), flags));
+        assert_eq!(found, expected, "flags {flags:#04x}");
+    }
+}
+
+#[test]
+fn a_syn_with_the_options_of_a_system_is_a_connect() {
+    let mut frame = tcp(THEM, US, (40000, 22), SYN);
+    frame[17] = 60;
+    frame[46] = 0xa0;
+    frame.extend([1; 20]);
+    assert_eq!(probe(&frame), (Some(Pattern::Connect), 0));
+}
+
+#[test]
+fn late_answers_are_no_probes() {
+    for (ports, flags, expected) in [
+        ((443, 50000), ACK, None),
+        ((50000, 50000), ACK, None),
+        ((443, 50000), ACK | 1, None),
+        ((443, 32767), ACK, Some(Pattern::Ack)),
+        ((443, 61000), ACK, Some(Pattern::Ack)),
+        ((443, 50000), SYN, Some(Pattern::Syn)),
+    ] {
+        assert_eq!(probe(&tcp(THEM, US, ports, flags)).0, expected, "{ports:?}");
+    }
+    let udp = |source: u16, port: u16| {
+        let mut payload = Vec::from(source.to_be_bytes());
+        payload.extend(port.to_be_bytes());
+        payload.extend([0, 8, 0, 0]);
+        probe(&ip4(17, &payload)).0
+    };
+    assert_eq!(udp(53, 40000), None);
+    assert_eq!(udp(123, 60999), None);
+    assert_eq!(udp(53, 161), Some(Pattern::Udp));
+    assert_eq!(udp(40000, 40000), Some(Pattern::Udp));
+}
+
+#[test]
+fn requests_are_probes_and_what_answers_them_is_not() {
+    let icmp = |kind: u8| probe(&ip4(1, &[kind, 0, 0, 0, 0, 1, 0, 1])).0;
+    assert_eq!(icmp(8), Some(Pattern::IcmpEcho));
+    assert_eq!(icmp(13), Some(Pattern::IcmpTimestamp));
+    assert_eq!(icmp(17), Some(Pattern::IcmpMask));
+    for kind in [0, 3, 4, 5, 11, 12, 14, 18] {
+        assert_eq!(icmp(kind), None, "type {kind}");
+    }
+    let sctp = |chunk: u8| {
+        let mut payload = vec![0x9c, 0x40, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, chunk, 0, 0, 20];
+        payload.resize(32, 0);
+        probe(&ip4(132, &payload)).0
+    };
+    assert_eq!(sctp(1), Some(Pattern::SctpInit));
+    assert_eq!(sctp(10), Some(Pattern::SctpCookie));
+    for chunk in [0, 2, 3, 6, 11, 14] {
+        assert_eq!(sctp(chunk), None, "chunk {chunk}");
+    }
+    assert_eq!(probe(&ip4(47, &[0; 8])).0, Some(Pattern::Protocol));
+}
+
+#[test]
+fn habits_are_hints() {
+    let mut zmap = tcp(THEM, US, (40000, 22), SYN);
+    zmap[18..20].copy_from_slice(&54321_u16.to_be_bytes());
+    assert_eq!(probe(&zmap), (Some(Pattern::Syn), hint::ZMAP));
+    // destination 10.0.0.1 ^ port 22 ^ sequence number 1, of which 16 bits are kept
+    let mut masscan = tcp(THEM, US, (40000, 22), SYN);
+    masscan[18..20].copy_from_slice(&(1_u16 ^ 22 ^ 1).to_be_bytes());
+    assert_eq!(probe(&masscan), (Some(Pattern::Syn), hint::MASSCAN));
+    let mut nmap = tcp(THEM, US, (40000, 22), SYN);
+    nmap[17] = 44;
+    nmap[46] = 0x60;
+    nmap[48..50].copy_from_slice(&1024_u16.to_be_bytes());
+    nmap.extend([2, 4, 5, 0xb4]);
+    assert_eq!(probe(&nmap), (Some(Pattern::Syn), hint::NMAP));
+}
+
+#[test]
+fn a_blocked_source_gets_answers_and_nothing_else() {
+    let mut tables = OneRule {
+        blocked: vec![{
+            let them = Address::v4(u32::from_be_bytes(THEM));
+            [them.hi, them.lo]
+        }],
+        ..OneRule::default()
+    };
+    let request = tcp(THEM, US, (40000, 443), SYN);
+    assert_eq!(judge(&request, &mut tables), Reason::DropBlocked);
+    let other = tcp([198, 51, 100, 8], US, (40000, 443), SYN);
+    assert_eq!(judge(&other, &mut tables), Reason::PassRule);
+    // to a port that no rule opens
+    send(&tcp(US, THEM, (50000, 80), SYN), &mut tables);
+    let answer = tcp(THEM, US, (80, 50000), SYN | ACK);
+    assert_eq!(judge(&answer, &mut tables), Reason::PassReply);
+    // from the open port: policy lets the answer in, and the block must not keep it out, however long it takes
+    send(&tcp(US, THEM, (443, 80), SYN), &mut tables);
+    tables.now += 3600 * 1_000_000_000;
+    let answer = tcp(THEM, US, (80, 443), ACK);
+    assert_eq!(judge(&answer, &mut tables), Reason::PassReply);
+    assert_eq!(judge(&request, &mut tables), Reason::DropBlocked);
+}
+
+#[test]
+fn only_data_we_send_verifies_a_peer() {
+    let mut tables = OneRule::default();
+    for flags in [SYN | ACK, ACK, ACK | 1, 0x04] {
+        send(&tcp(US, THEM, (443, 40000), flags), &mut tables);
+    }
+    assert!(tables.verified.is_empty());
+    let mut data = tcp(US, THEM, (443, 40000), ACK);
+    data[17] += 4;
+    data.extend(b"data");
+    send(&data, &mut tables);
+    let them = Address::v4(u32::from_be_bytes(THEM));
+    assert_eq!(tables.verified, [[them.hi, them.lo]]);
+    // what we ask for ourselves says nothing of who may come
+    let mut asked = tcp(US, THEM, (50000, 80), ACK);
+    asked[17] += 4;
+    asked.extend(b"data");
+    send(&asked, &mut tables);
+    assert_eq!(tables.verified.len(), 1);
 }

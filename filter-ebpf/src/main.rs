@@ -14,6 +14,7 @@
 mod account;
 mod maps;
 mod packet;
+mod scans;
 mod tables;
 
 use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};

@@ -2,16 +2,17 @@
 //! Sizes come from `filter_common::limits`; CELLS4, CELLS6, MATRIX and FLOWS are sized by the daemon at load.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use filter_common::layout::{
-    Binding, Config, Control, Counter, EventBudget, FlowKey, FlowState, FragmentKey,
-    InterfaceCounters, RateLimits,
+    Address, Binding, Block, Config, Control, Counter, EventBudget, FlowKey, FlowState,
+    FragmentKey, InterfaceCounters, RateLimits, ScanCell, ScanControl, ScanCounters,
 };
 use filter_common::limits::{
-    BANKS, CONFIG_SLOTS, EVENT_RING, FLOWS as FLOW_SLOTS, FRAGMENTS as FRAGMENT_SLOTS,
-    IFINDEX_SLOTS, INTERFACE_SLOTS, MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS, SOURCE_CLASSES, VLAN_IDS,
-    VLAN_TABLES,
+    BANKS, BLOCK_FILTER_WORDS, BLOCKS as BLOCK_SLOTS, CONFIG_SLOTS, EVENT_RING,
+    FLOWS as FLOW_SLOTS, FRAGMENTS as FRAGMENT_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS, MATRIX_ROW,
+    PROBE_RING, RATE_BUCKETS, RULE_SLOTS, SCAN_CELLS as CELL_SLOTS, SOURCE_CLASSES,
+    VERIFIED as VERIFIED_WORDS, VLAN_IDS, VLAN_TABLES,
 };
 use filter_common::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
 use filter_common::service::SERVICES as SERVICE_SLOTS;
@@ -73,6 +74,27 @@ pub static RATES: Array<u64, RULE_SLOTS> = Array::new();
 /// The same by source: two rows of hashed buckets.
 #[btf_map]
 pub static SOURCE_RATES: Array<u64, { 2 * RATE_BUCKETS }> = Array::new();
+
+// ---- scans
+
+#[btf_map]
+pub static SCAN_CONTROL: Array<ScanControl, 1, MAPPED> = Array::new();
+/// CPU * CELL_SLOTS + cell: no CPU writes another's. The daemon makes it as large as there can be CPUs.
+#[btf_map]
+pub static SCAN_CELLS: Array<ScanCell, CELL_SLOTS, MAPPED> = Array::new();
+#[btf_map]
+pub static SCAN_COUNTERS: PerCpuArray<ScanCounters, 1> = PerCpuArray::new();
+#[btf_map]
+pub static PROBES: RingBuf<(), PROBE_RING> = RingBuf::new();
+/// An address, or the first half of one: a /64.
+#[btf_map]
+pub static BLOCKS: HashMap<Address, Block, BLOCK_SLOTS> = HashMap::new();
+/// A bit for what `scan::hash` makes of a blocked source: what is not blocked is rarely looked up.
+#[btf_map]
+pub static BLOCK_FILTER: Array<[u64; BLOCK_FILTER_WORDS], 1, MAPPED> = Array::new();
+/// Peers with a working connection, placed by hash: 32 bits of it, and when they were last sent data.
+#[btf_map]
+pub static VERIFIED: Array<[u64; VERIFIED_WORDS], 1, MAPPED> = Array::new();
 
 // ---- what people read
 

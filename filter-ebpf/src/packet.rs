@@ -47,9 +47,20 @@ fn window<'a, const N: usize>(data: usize, data_end: usize, offset: usize) -> Op
 }
 
 /// A window on the frame and nothing else: what a subprogram needs.
-struct Headers {
+pub struct Headers {
     data: usize,
     data_end: usize,
+}
+
+impl Headers {
+    /// Of a received frame.
+    #[inline(always)]
+    pub fn received(ctx: *mut xdp_md) -> Self {
+        Self {
+            data: pointer!(ctx, xdp_md, data),
+            data_end: pointer!(ctx, xdp_md, data_end),
+        }
+    }
 }
 
 impl Packet for Headers {
@@ -81,15 +92,7 @@ fn walk(headers: &Headers, next: u32, at: u32, end: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn walk_extensions_in(ctx: *mut xdp_md, next: u32, at: u32, end: u32) -> u64 {
-    walk(
-        &Headers {
-            data: pointer!(ctx, xdp_md, data),
-            data_end: pointer!(ctx, xdp_md, data_end),
-        },
-        next,
-        at,
-        end,
-    )
+    walk(&Headers::received(ctx), next, at, end)
 }
 
 /// The same for a packet on its way out.

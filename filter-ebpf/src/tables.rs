@@ -19,10 +19,11 @@ use filter_common::limits::{
 };
 use filter_common::prefix::{self, ROOT6_LEN};
 use filter_common::rate;
+use filter_common::scan::Refused;
 use filter_common::service::SERVICES as SERVICE_SLOTS;
 use filter_common::verdict::Tables;
 
-use crate::maps;
+use crate::{maps, scans};
 
 /// Overwrites an entry or makes it (`BPF_ANY`).
 const ANY: u64 = 0;
@@ -320,6 +321,27 @@ impl Tables for PolicyTables {
     fn note_fragment(&mut self, key: &FragmentKey, now: u64) {
         // a full table recycles its oldest train; that train's later fragments are dropped
         let _ = maps::FRAGMENTS.insert(key, now, ANY);
+    }
+
+    #[inline(always)]
+    fn is_blocked(&mut self, source: &Address) -> bool {
+        scans::is_blocked(source)
+    }
+
+    #[inline(always)]
+    fn note_verified(&mut self, peer: &Address) {
+        let now = self.now();
+        scans::note_verified(peer, now);
+    }
+
+    #[inline(always)]
+    fn local_ports(&mut self) -> u32 {
+        scans::local_ports()
+    }
+
+    #[inline(always)]
+    fn account(&mut self, refused: &Refused) {
+        scans::account(self.ctx.cast(), refused);
     }
 }
 

@@ -156,7 +156,7 @@ pub fn compile(
             leaving_offset: offsets.leaving,
             source_classes: sources.members.len() as u32,
             service_classes: services.members.len() as u32,
-            flags: flags(profile, destinations.is_some()),
+            flags: flags(policy, profile, destinations.is_some()),
             any_interface: profile.antispoof.reverse_path != ReversePath::Strict,
         })
         .collect();
@@ -181,7 +181,7 @@ pub fn compile(
     })
 }
 
-fn flags(profile: &Profile, destinations: bool) -> u32 {
+fn flags(policy: &Policy, profile: &Profile, destinations: bool) -> u32 {
     let control = profile.control;
     [
         (profile.enforce, flag::ENFORCE),
@@ -200,6 +200,10 @@ fn flags(profile: &Profile, destinations: bool) -> u32 {
         ),
         (profile.antispoof.egress, flag::SENDER),
         (profile.containers.is_some(), flag::CONTAINER),
+        (
+            policy.scans.enabled && profile.containers.is_none(),
+            flag::SCANS,
+        ),
     ]
     .iter()
     .fold(0, |flags, &(on, bit)| if on { flags | bit } else { flags })

@@ -15,6 +15,7 @@ mod load;
 mod memory;
 mod pins;
 pub mod pod;
+pub mod scans;
 
 pub use attach::{AttachError, Attached, Mode, Side, interface_name};
 pub use bank::{Assignment, PushError, UNBOUND};

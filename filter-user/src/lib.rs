@@ -8,3 +8,4 @@ pub mod dataplane;
 pub mod doctor;
 pub mod policy;
 pub mod report;
+pub mod scans;

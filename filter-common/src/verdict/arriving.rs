@@ -12,6 +12,7 @@ use crate::parse::{self, Broken, Ip, Lengths, Link, Transport, ethertype};
 use crate::quote;
 use crate::reason::Reason;
 use crate::row;
+use crate::scan::{self, Refused};
 use crate::service::{self, protocol};
 
 /// Whom the interface guards.
@@ -86,11 +87,36 @@ pub fn arriving<P: Packet + ?Sized, T: Tables>(
     {
         return by_row(Reason::DropReversePath, row::REVERSE_PATH);
     }
+    // a blocked source keeps what this host asked of it, and ICMP, which connections need
+    let (entry, kind) = if matches!(guarded, Guarded::Host)
+        && matrix::allows(entry)
+        && !parse::is_icmp(ip.protocol, ip.v4)
+        && tables.is_blocked(&ip.source)
+    {
+        (matrix::entry(matrix::BLOCKED, 0), matrix::BLOCKED)
+    } else {
+        (entry, kind)
+    };
     let decision = by_policy(entry, &ip, tables)
         .unwrap_or_else(|| by_flow(packet, &ip, &transport, config, tables, kind));
-    if ip.fragment && decision.reason.passes() {
-        let now = tables.now();
-        tables.note_fragment(&fragment_key(&ip, way), now);
+    if decision.reason.passes() {
+        if ip.fragment {
+            let now = tables.now();
+            tables.note_fragment(&fragment_key(&ip, way), now);
+        }
+    } else if matches!(guarded, Guarded::Host) && config.flags & flag::SCANS != 0 {
+        tables.account(&Refused {
+            source: scan::key(&ip.source),
+            destination: scan::mixed(&ip.destination),
+            reason: decision.reason as u8,
+            v4: ip.v4,
+            protocol: ip.protocol,
+            transport,
+            network: (link.network / 2) as u8,
+            at: ip.transport as u16,
+            // bindings of a bank are in the order of the slots
+            slot: config.binding as u8,
+        });
     }
     decision
 }
@@ -147,10 +173,10 @@ fn by_flow<P: Packet + ?Sized, T: Tables>(
     tables: &mut T,
     kind: u16,
 ) -> Decision {
-    let refused = if kind == matrix::OTHER_SOURCES {
-        Reason::DropSource
-    } else {
-        Reason::DropPort
+    let refused = match kind {
+        matrix::BLOCKED => Reason::DropBlocked,
+        matrix::OTHER_SOURCES => Reason::DropSource,
+        _ => Reason::DropPort,
     };
     let mut key = FlowKey {
         local: ip.destination,
@@ -193,6 +219,8 @@ fn by_flow<P: Packet + ?Sized, T: Tables>(
         _ => {
             if in_flow(&key, 0, tables) {
                 Reason::PassReply
+            } else if kind == matrix::BLOCKED {
+                refused
             } else {
                 Reason::DropProtocol
             }

@@ -13,6 +13,7 @@ use crate::parse::{self, Broken, Ip, Lengths, Link, Transport, ethertype};
 use crate::quote::{self, icmp};
 use crate::reason::Reason;
 use crate::row;
+use crate::scan;
 use crate::service::{self, protocol};
 
 /// What this host sends, or sends on: never held back for being odd, only for an address or MAC that is not ours.
@@ -77,9 +78,42 @@ pub fn from_host<P: Packet + ?Sized, T: Tables>(
         let back = remote.map_or(matrix::CLOSED, |remote| {
             entry_back(&ip, &transport, remote, config, tables)
         });
-        note(&ip, &transport, back, tables);
+        if matrix::allows(back) {
+            note_open(&ip, &transport, tables);
+        } else {
+            note(&ip, &transport, tables);
+        }
     }
     because(Reason::PassEgress)
+}
+
+/// What policy would let the answer to in anyway. Most of it answers a client; but what we ask for must be answered
+/// even by a source that is blocked, so that is noted: a connection that we open, as good as open, since its further
+/// packets cost no look-up; and UDP from one of our ephemeral ports.
+#[inline(always)]
+fn note_open<T: Tables>(ip: &Ip, transport: &Transport, tables: &mut T) {
+    let mut transport = *transport;
+    match ip.protocol {
+        protocol::TCP if tcp::opens(transport.flags) => transport.flags = tcp::ACK,
+        protocol::TCP => {
+            // only who answered our SYN is sent data, and nobody can in another's name
+            let length = ip.end.wrapping_sub(ip.transport);
+            if length > transport.header as usize && transport.flags & tcp::RST == 0 {
+                tables.note_verified(&ip.destination);
+            }
+            return;
+        }
+        protocol::UDP => {
+            let local_ports = tables.local_ports();
+            if !scan::is_within(transport.source_port, local_ports)
+                || scan::is_within(transport.port, local_ports)
+            {
+                return;
+            }
+        }
+        _ => return,
+    }
+    note(ip, &transport, tables);
 }
 
 /// What a container sends.
@@ -170,7 +204,9 @@ pub fn from_container<P: Packet + ?Sized, T: Tables>(
             let now = tables.now();
             tables.note_fragment(&fragment_key(&ip, Way::FromContainer), now);
         }
-        note(&ip, &transport, back, tables);
+        if !matrix::allows(back) {
+            note(&ip, &transport, tables);
+        }
     }
     decision
 }
@@ -273,10 +309,10 @@ fn entry_back<T: Tables>(
     }
 }
 
-/// Notes the flow of a packet that goes out, unless policy would let its answer in anyway: a server's clients can
-/// then neither fill nor thrash the flow table.
+/// Notes the flow of a packet that goes out. Not for what policy would let the answer to in anyway: a server's clients
+/// can then neither fill nor thrash the flow table.
 #[inline(always)]
-fn note<T: Tables>(ip: &Ip, transport: &Transport, back: u16, tables: &mut T) {
+fn note<T: Tables>(ip: &Ip, transport: &Transport, tables: &mut T) {
     let mut key = FlowKey {
         local: ip.source,
         remote: ip.destination,
@@ -293,7 +329,7 @@ fn note<T: Tables>(ip: &Ip, transport: &Transport, back: u16, tables: &mut T) {
         key.remote_port = 0;
     }
     // nobody answers from `::`
-    if matrix::allows(back) || flow::is_wildcard(&key) {
+    if flow::is_wildcard(&key) {
         return;
     }
     let now = tables.now();

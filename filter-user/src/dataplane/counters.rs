@@ -7,6 +7,7 @@ use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use filter_common::layout::Counter;
 use filter_common::limits::{INTERFACE_SLOTS, RULE_SLOTS};
 use filter_common::reason::Reason;
+use filter_common::scan::Pattern;
 use serde::Serialize;
 
 use super::attach::Mode;
@@ -74,6 +75,10 @@ pub struct Counters {
     pub unmanaged: Count,
     /// Sampled drops that were not reported, for want of budget or room.
     pub events_suppressed: u64,
+    /// Refused packets that are probes, by pattern.
+    pub patterns: BTreeMap<&'static str, u64>,
+    /// Probes that were counted by pattern only, for want of budget or room: their source may go unnoticed.
+    pub probes_shed: u64,
 }
 
 fn pin(path: &Path) -> impl Fn(aya::maps::MapError) -> LoadError + '_ {
@@ -276,6 +281,26 @@ pub fn read(pins: &Pins) -> Result<Counters, LoadError> {
         .iter()
     {
         counters.events_suppressed += value.0.suppressed;
+    }
+    counters.patterns = Pattern::ALL
+        .iter()
+        .map(|pattern| (pattern.name(), 0))
+        .collect();
+    let path = pins.state_map("SCAN_COUNTERS");
+    if !path.exists() {
+        // the filter in force is of a version that did not count them
+        return Ok(counters);
+    }
+    for value in per_cpu::<pod::ScanCounters>(pins, "SCAN_COUNTERS")?
+        .get(&0, 0)
+        .map_err(pin(&path))?
+        .iter()
+    {
+        counters.probes_shed += value.0.shed;
+        for pattern in Pattern::ALL {
+            *counters.patterns.entry(pattern.name()).or_default() +=
+                value.0.patterns[*pattern as usize];
+        }
     }
     Ok(counters)
 }

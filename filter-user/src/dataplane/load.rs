@@ -11,8 +11,8 @@ use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
 use filter_common::layout::{Binding, Config, RateLimits};
 use filter_common::limits::{
-    BANKS, CONFIG_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS, MATRIX_ROW, RULE_SLOTS, SOURCE_CLASSES,
-    VLAN_IDS, VLAN_TABLES,
+    BANKS, CONFIG_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS, MATRIX_ROW, RULE_SLOTS, SCAN_CELLS,
+    SOURCE_CLASSES, VLAN_IDS, VLAN_TABLES,
 };
 use filter_common::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
 use filter_common::service::SERVICES;
@@ -196,6 +196,7 @@ impl Dataplane {
         let banks = BANKS as u32;
         loader
             .map_max_entries("CELLS4", sizes.cells4 as u32 * banks)
+            .map_max_entries("SCAN_CELLS", (cpus()? * SCAN_CELLS) as u32)
             .map_max_entries("CELLS6", sizes.cells6 as u32 * banks)
             .map_max_entries("MATRIX", (sizes.matrix / MATRIX_ROW) as u32 * banks);
         let mut bpf = loader.load(OBJECT).map_err(LoadError::program)?;
@@ -344,6 +345,13 @@ pub(super) fn open(path: &Path) -> Result<MapData, LoadError> {
     })
 }
 
+/// CPUs that there can ever be.
+fn cpus() -> Result<usize, LoadError> {
+    aya::util::nr_cpus().map_err(|(what, error)| {
+        LoadError::Io(io::Error::new(error.kind(), format!("{what}: {error}")))
+    })
+}
+
 fn pinned_entries(path: &Path) -> Result<u32, LoadError> {
     let info = open(path)?.info().map_err(|error| LoadError::Pin {
         path: path.to_owned(),
@@ -379,10 +387,14 @@ pub(super) fn map_pinned<T: Copy>(
     name: &str,
     length: usize,
 ) -> Result<MappedArray<T>, LoadError> {
-    let path = set.join(name);
-    let data = open(&path)?;
+    map_file(&set.join(name), length)
+}
+
+/// The whole of a pinned map as memory.
+pub(super) fn map_file<T: Copy>(path: &Path, length: usize) -> Result<MappedArray<T>, LoadError> {
+    let data = open(path)?;
     let wrong = |text: String| LoadError::Pin {
-        path: path.clone(),
+        path: path.to_owned(),
         source: text.into(),
     };
     let info = data.info().map_err(|error| wrong(error.to_string()))?;

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use filter_common::layout::{
-    COUNTERS_LAYOUT, Counter, EVENTS_LAYOUT, EventBudget, FlowKey, FlowState, FragmentKey, Layout,
-    POLICY_LAYOUT, RateLimits, hash_mix,
+    Address, Block, COUNTERS_LAYOUT, Counter, EVENTS_LAYOUT, EventBudget, FlowKey, FlowState,
+    FragmentKey, Layout, POLICY_LAYOUT, RateLimits, SCAN_LAYOUT, ScanCell, ScanControl, hash_mix,
 };
+use filter_common::limits::{BLOCK_FILTER_WORDS, SCAN_CELLS, VERIFIED};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -28,7 +29,7 @@ pub(super) const POLICY_MAPS: [&str; 13] = [
 ];
 
 /// Maps that hold state, and the hash of each one's layout.
-pub(super) const STATE_MAPS: [(&str, u64); 9] = [
+pub(super) const STATE_MAPS: [(&str, u64); 16] = [
     ("FLOWS", hash_mix(FlowKey::HASH, FlowState::HASH)),
     ("FLOW_ROOM", hash_mix(FlowKey::HASH, FlowState::HASH)),
     ("FRAGMENTS", FragmentKey::HASH),
@@ -41,6 +42,16 @@ pub(super) const STATE_MAPS: [(&str, u64); 9] = [
     ("RULE_COUNTERS", Counter::HASH),
     ("EVENT_BUDGET", EventBudget::HASH),
     ("EVENTS", EVENTS_LAYOUT),
+    ("SCAN_CONTROL", ScanControl::HASH),
+    ("SCAN_CELLS", hash_mix(ScanCell::HASH, SCAN_CELLS as u64)),
+    ("SCAN_COUNTERS", SCAN_LAYOUT),
+    ("PROBES", SCAN_LAYOUT),
+    ("BLOCKS", hash_mix(Address::HASH, Block::HASH)),
+    (
+        "BLOCK_FILTER",
+        hash_mix(Address::HASH, BLOCK_FILTER_WORDS as u64),
+    ),
+    ("VERIFIED", hash_mix(Address::HASH, VERIFIED as u64)),
 ];
 
 /// The tree of pins under one bpffs.

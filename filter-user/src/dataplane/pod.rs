@@ -26,6 +26,12 @@ pods! {
     FlowState(layout::FlowState);
     /// See [`layout::EventBudget`].
     EventBudget(layout::EventBudget);
+    /// See [`layout::Address`].
+    Address(layout::Address);
+    /// See [`layout::Block`].
+    Block(layout::Block);
+    /// See [`layout::ScanCounters`].
+    ScanCounters(layout::ScanCounters);
     /// What a rule slot means: id, profile.
     RuleLabel([[u8; 64]; 2]);
     /// What an interface slot means.

@@ -12,7 +12,7 @@ use super::diagnostic::clean;
 use super::group::Groups;
 use super::model::{
     Control, DefaultVerdict, FragmentPolicy, MAX_INTERFACES, MAX_PROFILES, MAX_RULES, Policy,
-    Profile, Rule, VERSION,
+    Profile, Reporting, Rule, Scans, VERSION,
 };
 use super::names::{self, ETHERTYPES, ICMP_V4, ICMP_V6};
 use super::raw::{RawPolicy, RawProfile, RawRule, Scalars, Texts};
@@ -107,7 +107,13 @@ pub(super) fn validate(
         marks.push(places(raw));
     }
     claims::check(&profiles, &marks, report);
-    (Policy { profiles, path }, marks)
+    let policy = Policy {
+        profiles,
+        path,
+        scans: Scans::default(),
+        report: Reporting::default(),
+    };
+    (policy, marks)
 }
 
 /// The checked rules of one profile.

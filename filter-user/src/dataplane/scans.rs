@@ -1,0 +1,281 @@
+//! The tables of scans and blocks: what the program counts of sources, and whom it lets nothing of in.
+//!
+//! They are state: a later daemon goes on with them, and blocks end by themselves without any.
+
+use std::collections::HashMap as Map;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use aya::maps::{HashMap, Map as AyaMap, MapData, MapError, RingBuf};
+use filter_common::layout::{Address, Block, ProbeRecord, ScanCell};
+use filter_common::limits::{BLOCK_FILTER_WORDS, SCAN_CELLS, VERIFIED};
+use filter_common::scan::{self, Pattern};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::flows::monotonic;
+use super::load::{Dataplane, LoadError, map_file, open};
+use super::memory::MappedArray;
+use super::pins::Pins;
+use super::pod;
+use crate::scans::probe::Probe;
+
+/// Words of `ScanControl`.
+const SEED: usize = 0;
+const BLOCKS: usize = 1;
+const LOCAL_PORTS: usize = 2;
+const CONTROL_WORDS: usize = 3;
+
+/// What `scan::coarse_seconds` counts.
+const COARSE_SECOND: Duration = Duration::from_nanos(1 << 30);
+
+/// The tables, open.
+#[derive(Debug)]
+pub struct ScanTables {
+    control: MappedArray<u64>,
+    cells: MappedArray<ScanCell>,
+    filter: MappedArray<u64>,
+    verified: MappedArray<u64>,
+    blocks: HashMap<MapData, pod::Address, pod::Block>,
+    seed: u64,
+    /// How many blocks each bit of the filter stands for.
+    bits: Map<u32, u32>,
+    count: u64,
+    cpus: usize,
+}
+
+/// A block as the program knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Address, or IPv6 /64.
+    pub source: IpNet,
+    /// How long, how often, and who asked for it.
+    pub block: Block,
+}
+
+impl ScanTables {
+    /// Opens the pinned tables and brings the filter in line with the blocks.
+    pub fn open(pins: &Pins) -> Result<Self, LoadError> {
+        let path = |name| pins.state_map(name);
+        let mut control = map_file(&path("SCAN_CONTROL"), CONTROL_WORDS)?;
+        let mut seed = control.read(SEED)?;
+        if seed == 0 {
+            seed = random()?;
+            control.publish(SEED, seed)?;
+        }
+        let cpus = open(&path("SCAN_CELLS"))?
+            .info()
+            .map_err(pin(pins, "SCAN_CELLS"))?
+            .max_entries() as usize
+            / SCAN_CELLS;
+        let blocks = HashMap::try_from(AyaMap::HashMap(open(&path("BLOCKS"))?))
+            .map_err(pin(pins, "BLOCKS"))?;
+        let mut tables = Self {
+            control,
+            cells: map_file(&path("SCAN_CELLS"), cpus * SCAN_CELLS)?,
+            filter: map_file(&path("BLOCK_FILTER"), BLOCK_FILTER_WORDS)?,
+            verified: map_file(&path("VERIFIED"), VERIFIED)?,
+            blocks,
+            seed,
+            bits: Map::new(),
+            count: 0,
+            cpus,
+        };
+        tables.renew_local_ports()?;
+        let known = tables.blocks().map_err(LoadError::program)?;
+        let mut words = vec![0_u64; BLOCK_FILTER_WORDS];
+        for blocked in &known {
+            let bit = tables.bit(blocked.source);
+            *tables.bits.entry(bit).or_default() += 1;
+            words[bit as usize / 64] |= 1 << (bit % 64);
+        }
+        tables.filter.write(0, &words)?;
+        tables.count = known.len() as u64;
+        tables.control.publish(BLOCKS, tables.count)?;
+        Ok(tables)
+    }
+
+    /// Tells the program which ports this host opens connections from (net.ipv4.ip_local_port_range).
+    pub fn renew_local_ports(&mut self) -> io::Result<()> {
+        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+        let mut ports = text.split_whitespace().map(str::parse::<u16>);
+        let (Some(Ok(first)), Some(Ok(last))) = (ports.next(), ports.next()) else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("ip_local_port_range says {text:?}"),
+            ));
+        };
+        let word = u64::from(first) << 16 | u64::from(last);
+        if self.control.read(LOCAL_PORTS)? != word {
+            self.control.publish(LOCAL_PORTS, word)?;
+        }
+        Ok(())
+    }
+
+    /// Every block in the kernel's table, those included that have ended and were not taken out yet.
+    pub fn blocks(&self) -> Result<Vec<Blocked>, MapError> {
+        self.blocks
+            .iter()
+            .map(|entry| {
+                let (key, block) = entry?;
+                Ok(Blocked {
+                    source: net(&key.0),
+                    block: block.0,
+                })
+            })
+            .collect()
+    }
+
+    /// Blocks a source, or changes how long it is blocked. In force for packets that come after the call.
+    pub fn block(&mut self, source: IpNet, block: Block) -> Result<(), LoadError> {
+        let key = pod::Address(address(source));
+        let known = self.blocks.get(&key, 0).is_ok();
+        self.blocks
+            .insert(key, pod::Block(block), 0)
+            .map_err(LoadError::program)?;
+        if known {
+            return Ok(());
+        }
+        let bit = self.bit(source);
+        *self.bits.entry(bit).or_default() += 1;
+        self.write_bit(bit, true)?;
+        self.count += 1;
+        self.control.publish(BLOCKS, self.count)?;
+        Ok(())
+    }
+
+    /// Takes a block off; whether there was one.
+    pub fn unblock(&mut self, source: IpNet) -> Result<bool, LoadError> {
+        match self.blocks.remove(&pod::Address(address(source))) {
+            Ok(()) => {}
+            Err(MapError::KeyNotFound) => return Ok(false),
+            Err(error) => return Err(LoadError::program(error)),
+        }
+        let bit = self.bit(source);
+        let left = self.bits.get(&bit).copied().unwrap_or(0).saturating_sub(1);
+        if left == 0 {
+            self.bits.remove(&bit);
+            self.write_bit(bit, false)?;
+        } else {
+            self.bits.insert(bit, left);
+        }
+        self.count = self.count.saturating_sub(1);
+        self.control.publish(BLOCKS, self.count)?;
+        Ok(true)
+    }
+
+    /// Whether we sent the peer data over a TCP connection that it opened, not longer ago than `within`.
+    pub fn is_verified(&self, peer: IpAddr, within: Duration) -> io::Result<bool> {
+        let hash = self.hash(match peer {
+            IpAddr::V4(v4) => Address::v4(v4.to_bits()),
+            IpAddr::V6(v6) => Address::v6(v6.to_bits()),
+        });
+        let word = self.verified.read((hash >> 48) as usize)?;
+        let now = scan::coarse_seconds(monotonic()?);
+        let age = COARSE_SECOND * now.saturating_sub(word as u32);
+        Ok(word >> 32 == hash & 0xffff_ffff && age <= within)
+    }
+
+    /// Refused packets of a source that were counted and not reported yet.
+    pub fn unreported(&self, source: IpNet) -> io::Result<u64> {
+        let key = scan::key(&address(source));
+        let at = (scan::hash(key, self.seed) >> 51) as usize;
+        let mut packets = 0;
+        for cpu in 0..self.cpus {
+            let cell = self.cells.read(cpu * SCAN_CELLS + at)?;
+            if cell.key == key {
+                packets += u64::from(cell.packets);
+            }
+        }
+        Ok(packets)
+    }
+
+    fn hash(&self, address: Address) -> u64 {
+        scan::hash(scan::key(&address), self.seed)
+    }
+
+    /// The bit of the filter that stands for a source.
+    fn bit(&self, source: IpNet) -> u32 {
+        let hash = self.hash(address(source));
+        ((hash >> 50) as u32) << 6 | (hash & 63) as u32
+    }
+
+    fn write_bit(&mut self, bit: u32, on: bool) -> io::Result<()> {
+        let at = bit as usize / 64;
+        let mask = 1 << (bit % 64);
+        let word = self.filter.read(at)?;
+        self.filter
+            .publish(at, if on { word | mask } else { word & !mask })
+    }
+}
+
+impl Dataplane {
+    /// The ring buffer of probes.
+    pub fn probes(&mut self) -> Result<RingBuf<MapData>, LoadError> {
+        let map = self
+            .bpf
+            .take_map("PROBES")
+            .ok_or(LoadError::Missing("PROBES"))?;
+        RingBuf::try_from(map).map_err(LoadError::program)
+    }
+}
+
+/// A probe out of the ring buffer, and the slot of its interface.
+pub fn decode(bytes: &[u8]) -> Option<(Probe, u8)> {
+    let record: [u8; size_of::<ProbeRecord>()] = bytes.try_into().ok()?;
+    // SAFETY: as long as the record, which any bytes make a valid one of.
+    let record = unsafe { record.as_ptr().cast::<ProbeRecord>().read_unaligned() };
+    let probe = Probe {
+        time: Duration::from_nanos(record.time),
+        source: ip(&record.source),
+        destination: ip(&record.destination),
+        port: record.port,
+        source_port: record.source_port,
+        pattern: Pattern::from_index(record.pattern as usize)?,
+        hints: record.hints,
+        hop_limit: record.hop_limit,
+        packets: record.packets,
+    };
+    Some((probe, record.slot))
+}
+
+fn ip(address: &Address) -> IpAddr {
+    if address.hi == 0 && address.lo >> 32 == 0xffff {
+        IpAddr::V4(Ipv4Addr::from_bits(address.lo as u32))
+    } else {
+        IpAddr::V6(Ipv6Addr::from_bits(
+            u128::from(address.hi) << 64 | u128::from(address.lo),
+        ))
+    }
+}
+
+/// As the program looks it up: a /64 is its first half alone.
+fn address(source: IpNet) -> Address {
+    match source {
+        IpNet::V4(net) => Address::v4(net.addr().to_bits()),
+        IpNet::V6(net) => Address::v6(net.addr().to_bits()),
+    }
+}
+
+fn net(key: &Address) -> IpNet {
+    match ip(key) {
+        IpAddr::V4(v4) => Ipv4Net::from(v4).into(),
+        IpAddr::V6(v6) if key.lo == 0 => Ipv6Net::new_assert(v6, 64).into(),
+        IpAddr::V6(v6) => Ipv6Net::from(v6).into(),
+    }
+}
+
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    // 0 stands for none
+    Ok(u64::from_ne_bytes(bytes).max(1))
+}
+
+fn pin<'a>(pins: &'a Pins, name: &'a str) -> impl Fn(MapError) -> LoadError + 'a {
+    move |error| LoadError::Pin {
+        path: pins.state_map(name),
+        source: Box::new(error),
+    }
+}
