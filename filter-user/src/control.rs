@@ -1,109 +1,110 @@
 //! The control socket: HTTP with JSON over a Unix socket in the run directory, for commands of the same host.
 //!
-//! Owns the protocol, both ends of it. It shows what the daemon hands it and must never hold the daemon up: every
-//! queue, request and number of connections has a limit.
+//! Owns the protocol, both ends of it. It shows what the daemon hands it, asks it what it is asked, and must never hold
+//! it up: every queue, request and number of connections has a limit.
 //!
 //! - `GET /v1/status`: [`Status`]; 503 until the daemon has one.
 //! - `GET /v1/events?follow=BOOL&last=N`: sampled drops, one [`EventRecord`] a line: the last `N` of those kept, then,
 //!   with `follow`, new ones as they come. A reader that is too slow is told what it missed: `{"lost":N}`.
+//! - `GET /v1/scans?closed=N`: [`ScanList`]: open scans, and the last `N` of those closed.
+//! - `GET /v1/scans?follow=true&last=N`: one [`Report`] a line, as with events.
+//! - `GET /v1/scans/ID`: one [`ScanRecord`](crate::scans::record::ScanRecord).
+//! - `GET /v1/blocks`: [`BlockList`].
+//! - `POST /v1/blocks` with [`BlockOrder`], `DELETE /v1/blocks/SOURCE`: the
+//!   [`BlockRecord`](crate::scans::record::BlockRecord) that is in force, or that was.
+//!
+//! Whatever is refused is answered by `{"error": TEXT}`: 400 for what makes no sense, 404 for what is not there, 409 for a
+//! source that must not be blocked, 503 for what cannot be answered now.
 
 mod client;
 mod connection;
+mod feed;
+mod lines;
+mod request;
+mod scans;
 mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::broadcast;
+use tokio::sync::mpsc;
 
 use crate::report::event::EventRecord;
+use crate::report::scans::ScanStatus;
 use crate::report::status::Status;
+use crate::scans::record::Report;
+use feed::Feed;
 
-pub use client::{ClientError, Events, events, status};
+pub use client::{
+    ClientError, Lines, block, blocks, events, reports, scan, scans, status, unblock,
+};
+pub use request::{Answer, Refusal, Request};
+pub use scans::{BLOCK_AT_MOST, BlockList, BlockOrder, ScanList};
 pub use server::serve;
 pub use socket::{bind, path};
 
-/// Sampled drops kept for readers that come later.
-pub const RECENT_EVENTS: usize = 256;
-
-/// Sampled drops that may wait for one slow reader.
-const QUEUE: usize = 1024;
+/// Sampled drops, and reports, kept for readers that come later.
+pub const RECENT_EVENTS: usize = feed::RECENT;
 
 /// What the daemon shares with those who ask.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Shared {
     status: RwLock<Option<Arc<Status>>>,
-    recent: Mutex<VecDeque<Arc<EventRecord>>>,
-    events: broadcast::Sender<Arc<EventRecord>>,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self::new()
-    }
+    scans: RwLock<Option<ScanStatus>>,
+    events: Feed<EventRecord>,
+    reports: Feed<Report>,
+    requests: RwLock<Option<mpsc::Sender<Request>>>,
 }
 
 impl Shared {
     /// Nothing to show yet.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            status: RwLock::default(),
-            recent: Mutex::default(),
-            events: broadcast::Sender::new(QUEUE),
-        }
+        Self::default()
     }
 
-    /// What `status` answers from now on.
+    /// What `status` answers from now on. Its part about scans is that of [`Self::set_scans`].
     pub fn set_status(&self, status: Status) {
         *self.status.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(status));
     }
 
+    /// What `status` says of scans from now on.
+    pub fn set_scans(&self, scans: ScanStatus) {
+        *self.scans.write().unwrap_or_else(PoisonError::into_inner) = Some(scans);
+    }
+
     /// Keeps a sampled drop and hands it to all who follow. Never waits for them.
     pub fn publish(&self, event: EventRecord) {
-        let event = Arc::new(event);
-        let mut recent = self.recent();
-        if recent.len() == RECENT_EVENTS {
-            recent.pop_front();
-        }
-        recent.push_back(Arc::clone(&event));
-        // an error means that nobody follows; sent under the lock, so that a new follower misses and repeats nothing
-        let _ = self.events.send(event);
+        self.events.publish(Arc::new(event));
+    }
+
+    /// Keeps a report of a scan, a block or an alert and hands it to all who follow. Never waits for them.
+    pub fn report(&self, report: Arc<Report>) {
+        self.reports.publish(report);
     }
 
     /// Who wants sampled drops: those who follow, and the list of recent ones, which always does.
     #[must_use]
     pub fn listeners(&self) -> usize {
-        self.events.receiver_count() + 1
+        self.events.followers() + 1
     }
 
-    fn status(&self) -> Option<Arc<Status>> {
-        self.status
+    fn status(&self) -> Option<Status> {
+        let status = self
+            .status
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// The last events, oldest first, and the ones to come.
-    fn subscribe(
-        &self,
-        last: usize,
-    ) -> (
-        VecDeque<Arc<EventRecord>>,
-        broadcast::Receiver<Arc<EventRecord>>,
-    ) {
-        let recent = self.recent();
-        let skip = recent.len().saturating_sub(last);
-        (
-            recent.iter().skip(skip).cloned().collect(),
-            self.events.subscribe(),
-        )
-    }
-
-    fn recent(&self) -> MutexGuard<'_, VecDeque<Arc<EventRecord>>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+            .clone()?;
+        let scans = self
+            .scans
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Some(Status {
+            scans,
+            ..Arc::unwrap_or_clone(status)
+        })
     }
 }

@@ -15,9 +15,12 @@ mod load;
 mod model;
 mod names;
 mod prefixes;
+mod quantity;
 mod raw;
 mod render;
+mod reporting;
 mod rule;
+mod scans;
 mod source;
 mod suggest;
 mod syntax;
@@ -27,6 +30,7 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub use cidr::prefix;
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity};
 pub use load::{Loaded, load};
 pub use model::*;

@@ -7,6 +7,7 @@ pub mod event;
 mod headers;
 pub mod pinned;
 pub mod rates;
+pub mod scans;
 pub mod status;
 mod table;
 pub mod time;

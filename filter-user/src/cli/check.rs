@@ -118,7 +118,7 @@ fn too_large(file: &Path, message: &str) -> serde_json::Value {
     })
 }
 
-/// Rules, and prefixes in the lists that rules and source checks use.
+/// Rules, and prefixes in the lists that rules, source checks and `scans` use.
 fn figures(policy: &Policy) -> (usize, usize) {
     let mut sets: HashMap<*const PrefixSet, usize> = HashMap::new();
     let mut add = |set: &Arc<PrefixSet>| {
@@ -129,6 +129,8 @@ fn figures(policy: &Policy) -> (usize, usize) {
         let lists = [&antispoof.legitimate, &antispoof.egress_sources];
         lists.into_iter().flatten().for_each(&mut add);
     }
+    let spared = [&policy.scans.exempt, &policy.scans.never_block];
+    spared.into_iter().flatten().for_each(&mut add);
     let mut rules = 0;
     for rule in policy.profiles.iter().flat_map(Profile::rules) {
         rules += 1;

@@ -5,20 +5,26 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::http::header;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::scans::{BlockList, BlockOrder, ScanList};
 use super::socket;
 use crate::report::status::Status;
+use crate::scans::record::{BlockRecord, ScanRecord};
 
 /// Longest the daemon may take to begin an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Longest answer that is not a stream, and longest line of a stream.
 const ANSWER_BYTES: usize = 4 << 20;
+/// Longest list: there may be tens of thousands of blocks.
+const LIST_BYTES: usize = 32 << 20;
 
 /// Why the daemon's answer is not there.
 #[derive(Debug, thiserror::Error)]
@@ -59,31 +65,83 @@ impl ClientError {
 
 /// Asks for the daemon's status.
 pub async fn status(run_dir: &Path) -> Result<Status, ClientError> {
-    let body = whole(request(run_dir, "/v1/status").await?).await?;
-    serde_json::from_slice(&body).map_err(|error| ClientError::Answer(error.to_string()))
+    document(get(run_dir, "/v1/status").await?, ANSWER_BYTES).await
 }
 
 /// Asks for sampled drops: the `last` of those kept, then new ones if `follow`.
-pub async fn events(run_dir: &Path, follow: bool, last: usize) -> Result<Events, ClientError> {
-    let response = request(run_dir, &format!("/v1/events?follow={follow}&last={last}")).await?;
-    Ok(Events {
-        socket: socket::path(run_dir),
-        body: response.into_body(),
-        rest: Vec::new(),
-        ended: false,
-    })
+pub async fn events(run_dir: &Path, follow: bool, last: usize) -> Result<Lines, ClientError> {
+    let response = get(run_dir, &format!("/v1/events?follow={follow}&last={last}")).await?;
+    Ok(Lines::new(run_dir, response))
+}
+
+/// Asks for reports of scans, blocks and alerts: the `last` of those kept, then new ones.
+pub async fn reports(run_dir: &Path, last: usize) -> Result<Lines, ClientError> {
+    let response = get(run_dir, &format!("/v1/scans?follow=true&last={last}")).await?;
+    Ok(Lines::new(run_dir, response))
+}
+
+/// Asks for open scans and the last `closed` of those that are not open any more.
+pub async fn scans(run_dir: &Path, closed: usize) -> Result<ScanList, ClientError> {
+    let response = get(run_dir, &format!("/v1/scans?closed={closed}")).await?;
+    document(response, LIST_BYTES).await
+}
+
+/// Asks for one scan. An id holds letters, digits, `-`, `.` and `_` only.
+pub async fn scan(run_dir: &Path, id: &str) -> Result<ScanRecord, ClientError> {
+    document(
+        get(run_dir, &format!("/v1/scans/{id}")).await?,
+        ANSWER_BYTES,
+    )
+    .await
+}
+
+/// Asks what is blocked.
+pub async fn blocks(run_dir: &Path) -> Result<BlockList, ClientError> {
+    document(get(run_dir, "/v1/blocks").await?, LIST_BYTES).await
+}
+
+/// Has a source blocked for a time, or for as long as the policy says.
+pub async fn block(
+    run_dir: &Path,
+    source: IpNet,
+    ttl: Option<Duration>,
+) -> Result<BlockRecord, ClientError> {
+    let order = BlockOrder {
+        source: source.to_string(),
+        ttl_seconds: ttl.map(|ttl| ttl.as_secs()),
+    };
+    let body =
+        serde_json::to_vec(&order).map_err(|error| ClientError::Answer(error.to_string()))?;
+    let response = request(run_dir, Method::POST, "/v1/blocks", body.into()).await?;
+    document(response, ANSWER_BYTES).await
+}
+
+/// Has a block taken off.
+pub async fn unblock(run_dir: &Path, source: IpNet) -> Result<BlockRecord, ClientError> {
+    let path = format!("/v1/blocks/{source}");
+    let response = request(run_dir, Method::DELETE, &path, Bytes::new()).await?;
+    document(response, ANSWER_BYTES).await
 }
 
 /// Lines of JSON as the daemon sends them.
 #[derive(Debug)]
-pub struct Events {
+pub struct Lines {
     socket: PathBuf,
     body: Incoming,
     rest: Vec<u8>,
     ended: bool,
 }
 
-impl Events {
+impl Lines {
+    fn new(run_dir: &Path, response: Response<Incoming>) -> Self {
+        Self {
+            socket: socket::path(run_dir),
+            body: response.into_body(),
+            rest: Vec::new(),
+            ended: false,
+        }
+    }
+
     /// The next line, without its end; `None` when there are no more.
     pub async fn next(&mut self) -> Result<Option<String>, ClientError> {
         loop {
@@ -120,9 +178,18 @@ impl Events {
     }
 }
 
-async fn request(run_dir: &Path, path: &str) -> Result<Response<Incoming>, ClientError> {
+async fn get(run_dir: &Path, path: &str) -> Result<Response<Incoming>, ClientError> {
+    request(run_dir, Method::GET, path, Bytes::new()).await
+}
+
+async fn request(
+    run_dir: &Path,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Response<Incoming>, ClientError> {
     let socket = socket::path(run_dir);
-    let response = match timeout(ANSWER_TIME, exchange(&socket, path)).await {
+    let response = match timeout(ANSWER_TIME, exchange(&socket, method, path, body)).await {
         Ok(response) => response?,
         Err(_) => {
             return Err(ClientError::Unreachable {
@@ -135,7 +202,7 @@ async fn request(run_dir: &Path, path: &str) -> Result<Response<Incoming>, Clien
     if code == StatusCode::OK {
         return Ok(response);
     }
-    let body = whole(response).await?;
+    let body = whole(response, ANSWER_BYTES).await?;
     let message = serde_json::from_slice::<serde_json::Value>(&body)
         .ok()
         .and_then(|value| Some(value.get("error")?.as_str()?.to_owned()))
@@ -147,7 +214,12 @@ async fn request(run_dir: &Path, path: &str) -> Result<Response<Incoming>, Clien
     })
 }
 
-async fn exchange(socket: &Path, path: &str) -> Result<Response<Incoming>, ClientError> {
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Response<Incoming>, ClientError> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|source| match source.kind() {
@@ -165,20 +237,30 @@ async fn exchange(socket: &Path, path: &str) -> Result<Response<Incoming>, Clien
         source: io::Error::other(error),
     };
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream))
             .await
             .map_err(gone)?;
     // carries the answer's body; its errors show up there
     tokio::spawn(connection);
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(header::HOST, "edgefilter")
-        .body(Empty::new())
+        .body(Full::new(body))
         .map_err(|error| ClientError::Answer(error.to_string()))?;
     sender.send_request(request).await.map_err(gone)
 }
 
-async fn whole(response: Response<Incoming>) -> Result<Bytes, ClientError> {
-    let body = Limited::new(response.into_body(), ANSWER_BYTES).collect();
+async fn document<T: DeserializeOwned>(
+    response: Response<Incoming>,
+    limit: usize,
+) -> Result<T, ClientError> {
+    let body = whole(response, limit).await?;
+    serde_json::from_slice(&body).map_err(|error| ClientError::Answer(error.to_string()))
+}
+
+async fn whole(response: Response<Incoming>, limit: usize) -> Result<Bytes, ClientError> {
+    let body = Limited::new(response.into_body(), limit).collect();
     match timeout(ANSWER_TIME, body).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) => Err(ClientError::Answer(error.to_string())),

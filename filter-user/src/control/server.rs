@@ -1,42 +1,65 @@
 //! The daemon's end. Answers one request a connection.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
-use futures::stream;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use super::connection::{CONNECTIONS, Limited};
-use super::{RECENT_EVENTS, Shared};
-use crate::report::event::EventRecord;
+use super::lines::{self, Source};
+use super::{RECENT_EVENTS, Shared, scans};
 
-/// Of the connections, those that may follow events: the rest stays free for short questions.
+/// Of the connections, those that may follow what happens: the rest stays free for short questions.
 pub(super) const FOLLOWERS: usize = CONNECTIONS / 2;
+/// Of the connections, those that may get long lists: such a list is in memory until it is sent.
+pub(super) const LISTS: usize = 4;
 /// Time for open connections to end after shutdown.
 const GRACE: Duration = Duration::from_secs(1);
-/// Events sent as one piece.
-const BATCH: usize = 64;
 
+/// What every answer is made from.
 #[derive(Clone)]
-struct Service {
-    shared: Arc<Shared>,
+pub(super) struct Service {
+    pub(super) shared: Arc<Shared>,
+    pub(super) lists: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
     followers: Arc<Semaphore>,
+}
+
+impl Service {
+    /// One document a line: those there are, then those that come, if any are wanted.
+    pub(super) fn lines<T: Serialize + Send + Sync + 'static>(
+        &self,
+        recent: VecDeque<Arc<T>>,
+        receiver: Option<Receiver<Arc<T>>>,
+    ) -> Response {
+        match Arc::clone(&self.followers).try_acquire_owned() {
+            Ok(permit) => {
+                let stopped = self.stopped.clone();
+                let source = Source {
+                    recent,
+                    receiver,
+                    stopped,
+                };
+                lines::answer(source, permit)
+            }
+            Err(_) => refusal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many readers of events",
+            ),
+        }
+    }
 }
 
 /// Answers until `shutdown`, then for a moment more while streams end.
@@ -50,10 +73,12 @@ pub async fn serve(
         shared,
         stopped: stopped.clone(),
         followers: Arc::new(Semaphore::new(FOLLOWERS)),
+        lists: Arc::new(Semaphore::new(LISTS)),
     };
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/events", get(events))
+        .merge(scans::routes())
         .fallback(async || {
             refusal(
                 StatusCode::NOT_FOUND,
@@ -82,7 +107,7 @@ async fn late(mut stopped: watch::Receiver<bool>) {
 }
 
 /// Returns when told to stop.
-async fn stop(stopped: &mut watch::Receiver<bool>) {
+pub(super) async fn stop(stopped: &mut watch::Receiver<bool>) {
     // an error means that the sender is gone, which is a stop as well
     let _ = stopped.wait_for(|stop| *stop).await;
 }
@@ -95,13 +120,13 @@ async fn close(mut response: Response) -> Response {
     response
 }
 
-fn refusal(code: StatusCode, message: &str) -> Response {
+pub(super) fn refusal(code: StatusCode, message: &str) -> Response {
     (code, Json(json!({ "error": message }))).into_response()
 }
 
 async fn status(State(context): State<Service>) -> Response {
     match context.shared.status() {
-        Some(status) => Json(&*status).into_response(),
+        Some(status) => Json(status).into_response(),
         None => refusal(StatusCode::SERVICE_UNAVAILABLE, "the daemon is starting"),
     }
 }
@@ -123,81 +148,6 @@ impl Default for EventsQuery {
 }
 
 async fn events(State(context): State<Service>, Query(query): Query<EventsQuery>) -> Response {
-    let Ok(permit) = context.followers.try_acquire_owned() else {
-        return refusal(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many readers of events",
-        );
-    };
-    let (recent, receiver) = context.shared.subscribe(query.last);
-    let source = Source {
-        recent,
-        receiver: query.follow.then_some(receiver),
-        stopped: context.stopped,
-        _permit: permit,
-    };
-    let lines = stream::unfold(source, |mut source| async move {
-        let text = source.next().await?;
-        Some((Ok::<_, Infallible>(text), source))
-    });
-    (
-        [(header::CONTENT_TYPE, "application/x-ndjson")],
-        Body::from_stream(lines),
-    )
-        .into_response()
-}
-
-/// What one reader of events still gets.
-struct Source {
-    recent: VecDeque<Arc<EventRecord>>,
-    /// `None`: it does not follow.
-    receiver: Option<Receiver<Arc<EventRecord>>>,
-    stopped: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Source {
-    /// The next lines; `None` at the end.
-    async fn next(&mut self) -> Option<String> {
-        let mut text = String::new();
-        for event in self.recent.drain(..self.recent.len().min(BATCH)) {
-            push(&mut text, &event);
-        }
-        if !text.is_empty() {
-            return Some(text);
-        }
-        let receiver = self.receiver.as_mut()?;
-        let received = tokio::select! {
-            received = receiver.recv() => received,
-            () = stop(&mut self.stopped) => return None,
-        };
-        match received {
-            Ok(event) => push(&mut text, &event),
-            Err(RecvError::Lagged(count)) => lost(&mut text, count),
-            Err(RecvError::Closed) => return None,
-        }
-        for _ in 1..BATCH {
-            match receiver.try_recv() {
-                Ok(event) => push(&mut text, &event),
-                Err(TryRecvError::Lagged(count)) => lost(&mut text, count),
-                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-            }
-        }
-        Some(text)
-    }
-}
-
-fn push(text: &mut String, event: &EventRecord) {
-    match serde_json::to_string(event) {
-        Ok(line) => {
-            text.push_str(&line);
-            text.push('\n');
-        }
-        Err(error) => tracing::warn!(%error, "an event has no JSON form"),
-    }
-}
-
-fn lost(text: &mut String, count: u64) {
-    text.push_str(&json!({ "lost": count }).to_string());
-    text.push('\n');
+    let (recent, receiver) = context.shared.events.subscribe(query.last);
+    context.lines(recent, query.follow.then_some(receiver))
 }

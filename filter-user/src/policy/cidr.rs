@@ -48,6 +48,11 @@ impl CidrError {
     }
 }
 
+/// A CIDR, or a bare address, which is a host, as a policy has it; otherwise what is wrong and what to write.
+pub fn prefix(text: &str) -> Result<IpNet, String> {
+    parse(text).map_err(|error| format!("{error}: {}", error.cure()))
+}
+
 /// A CIDR, or a bare address, which is a host.
 pub(super) fn parse(text: &str) -> Result<IpNet, CidrError> {
     let (address, length) = match text.split_once('/') {

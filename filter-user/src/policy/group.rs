@@ -38,6 +38,10 @@ pub(super) enum Role {
     Legitimate,
     /// `egress_sources` of `antispoof`.
     EgressSources,
+    /// `exempt` of `scans`.
+    Exempt,
+    /// `never_block` of `scans`.
+    NeverBlock,
 }
 
 impl Role {
@@ -48,6 +52,8 @@ impl Role {
             Self::To | Self::SendTo => "to",
             Self::Legitimate => "legitimate",
             Self::EgressSources => "egress_sources",
+            Self::Exempt => "exempt",
+            Self::NeverBlock => "never_block",
         }
     }
 
@@ -56,7 +62,7 @@ impl Role {
         match self {
             Self::From | Self::SendTo => &["any"],
             Self::To => &["any", "self", "forwarded"],
-            Self::Legitimate | Self::EgressSources => &[],
+            Self::Legitimate | Self::EgressSources | Self::Exempt | Self::NeverBlock => &[],
         }
     }
 }
@@ -286,6 +292,14 @@ impl Groups {
                 Role::EgressSources => (
                     format!("`{key}` names prefixes and groups, not `{text}`"),
                     "name the prefixes (the host's own addresses always may leave); `egress = false` turns the check off".to_owned(),
+                ),
+                Role::Exempt => (
+                    format!("`{key}` names prefixes and groups, not `{text}`"),
+                    "name the sources that may scan; `sensitivity = \"off\"` records no scan at all".to_owned(),
+                ),
+                Role::NeverBlock => (
+                    format!("`{key}` names prefixes and groups, not `{text}`"),
+                    "name the sources (this host's own addresses, its gateways and resolvers are never blocked anyway); `action = \"observe\"` blocks nobody".to_owned(),
                 ),
             };
             return ("wrong-keyword", message, cure);

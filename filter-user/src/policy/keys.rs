@@ -8,6 +8,8 @@ pub(super) const POLICY_KEYS: &[Key] = &[
     key("version", "version = 1"),
     key("groups", "[groups.admins]"),
     key("profiles", "[profiles.edge]"),
+    key("scans", "[scans]"),
+    key("report", "[report.syslog]"),
 ];
 /// Keys of `[groups.NAME]`.
 pub(super) const GROUP_KEYS: &[Key] = &[
@@ -86,4 +88,69 @@ pub(super) const RULE_KEYS: &[Key] = &[
 pub(super) const RATE_KEYS: &[Key] = &[
     key("packets", "packets = 1000"),
     key("burst", "burst = 2000"),
+];
+/// Keys of `[scans]`.
+pub(super) const SCANS_KEYS: &[Key] = &[
+    key("sensitivity", "sensitivity = \"medium\""),
+    key("action", "action = \"block\""),
+    key("block_for", "block_for = \"10m\""),
+    key("block_at_most", "block_at_most = \"24h\""),
+    key("blocks_per_minute", "blocks_per_minute = 60"),
+    key("verified", "verified = \"block\""),
+    key("exempt", "exempt = [\"@monitoring\"]"),
+    key("never_block", "never_block = [\"192.0.2.7\"]"),
+    key("thresholds", "[scans.thresholds]"),
+];
+/// Keys of `[scans.thresholds]`, the shortest window first.
+pub(super) const THRESHOLDS_KEYS: &[Key] = &[
+    key(
+        "fast",
+        "fast = { within = \"10s\", ports = 10, hosts = 10 }",
+    ),
+    key(
+        "medium",
+        "medium = { within = \"5m\", ports = 15, hosts = 25 }",
+    ),
+    key("slow", "slow = { within = \"1h\", ports = 30, hosts = 40 }"),
+];
+/// Keys of `fast`, `medium` and `slow`.
+pub(super) const THRESHOLD_KEYS: &[Key] = &[
+    key("within", "within = \"10s\""),
+    key("ports", "ports = 10"),
+    key("hosts", "hosts = 10"),
+];
+/// Keys of `[report]`.
+pub(super) const REPORT_KEYS: &[Key] = &[
+    key("nftables", "[report.nftables]"),
+    key("file", "[report.file]"),
+    key("syslog", "[report.syslog]"),
+    key("webhook", "[report.webhook]"),
+    key("alerts", "[report.alerts]"),
+];
+/// Keys of `[report.nftables]`.
+pub(super) const NFTABLES_KEYS: &[Key] = &[key("drop", "drop = true")];
+/// Keys of `[report.file]`.
+pub(super) const FILE_KEYS: &[Key] = &[
+    key("path", "path = \"/var/log/edgefilter/scans.jsonl\""),
+    key("max_mib", "max_mib = 10"),
+    key("keep", "keep = 5"),
+];
+/// Keys of `[report.syslog]`: that it is there says everything.
+pub(super) const SYSLOG_KEYS: &[Key] = &[];
+/// Keys of `[report.webhook]`.
+pub(super) const WEBHOOK_KEYS: &[Key] = &[
+    key("url", "url = \"https://soc.example/scans\""),
+    key(
+        "secret_file",
+        "secret_file = \"/etc/edgefilter/webhook.key\"",
+    ),
+    key("queue", "queue = 1000"),
+];
+/// Keys of `[report.alerts]`.
+pub(super) const ALERTS_KEYS: &[Key] = &[
+    key("factor", "factor = 5.0"),
+    key("drops_per_second", "drops_per_second = 1000"),
+    key("scans_per_minute", "scans_per_minute = 10"),
+    key("source_per_second", "source_per_second = 100"),
+    key("quiet", "quiet = \"10m\""),
 ];

@@ -10,17 +10,18 @@ use super::model::{
     Service,
 };
 use super::source::Report;
-use super::validate::ProfileMarks;
+use super::validate::{Marks, ProfileMarks};
 
 mod links;
+mod scans;
 
 /// Ports for administration that hardly anybody means to open to the world.
 const ADMIN_PORTS: &[(u16, &str)] = &[(22, "SSH"), (3389, "RDP")];
 
 /// Reports everything worth a look.
-pub(super) fn lint(policy: &Policy, marks: &[ProfileMarks], report: &mut Report<'_>) {
+pub(super) fn lint(policy: &Policy, marks: &Marks, report: &mut Report<'_>) {
     let mut covering = Covering::default();
-    for (index, (profile, marks)) in policy.profiles.iter().zip(marks).enumerate() {
+    for (index, (profile, marks)) in policy.profiles.iter().zip(&marks.profiles).enumerate() {
         if profile.default_verdict == DefaultVerdict::Pass {
             report.warning(
                 "default-pass",
@@ -61,6 +62,7 @@ pub(super) fn lint(policy: &Policy, marks: &[ProfileMarks], report: &mut Report<
         links::martians(profile, marks, report);
         links::containers(policy, index, marks, report);
     }
+    scans::lint(policy, marks, report);
 }
 
 fn is_everyone(from: &AddressSet) -> bool {

@@ -100,7 +100,13 @@ fn check(source: &Source, hash: &mut Sha256, report: &mut Report<'_>) -> Option<
         let before = d.location.as_ref().is_some_and(|at| at.line < line);
         let final_word = !matches!(
             d.code,
-            "missing-key" | "unknown-group" | "empty-group" | "empty-rule" | "container-profile"
+            "missing-key"
+                | "unknown-group"
+                | "empty-group"
+                | "empty-rule"
+                | "container-profile"
+                | "block-times"
+                | "windows"
         );
         elsewhere || before && final_word
     });

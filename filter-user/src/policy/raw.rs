@@ -2,6 +2,8 @@
 //! Reports wrong shapes (unknown and missing keys, wrong types); never judges whether a value
 //! makes sense.
 
+pub(super) mod scans;
+
 use std::ops::Range;
 
 use toml::Spanned;
@@ -13,6 +15,7 @@ use super::keys::{
 };
 use super::source::Report;
 use super::table::{Scalar, Table, entries};
+use scans::{RawReport, RawScans};
 
 pub(super) type Texts = Spanned<Vec<Spanned<String>>>;
 pub(super) type Scalars = Spanned<Vec<Spanned<Scalar>>>;
@@ -21,6 +24,8 @@ pub(super) struct RawPolicy {
     pub(super) version: Option<Spanned<i64>>,
     pub(super) groups: Vec<RawGroup>,
     pub(super) profiles: Vec<RawProfile>,
+    pub(super) scans: RawScans,
+    pub(super) report: RawReport,
 }
 
 pub(super) struct RawGroup {
@@ -145,6 +150,8 @@ pub(super) fn read(document: &DeTable<'_>, report: &mut Report<'_>) -> RawPolicy
         version,
         groups,
         profiles,
+        scans: scans::scans(&table, report),
+        report: scans::report(&table, report),
     }
 }
 

@@ -67,7 +67,11 @@ impl<'t, 'i> Table<'t, 'i> {
         for entry in entries(table) {
             let name = entry.name.get_ref();
             if !keys.iter().any(|key| key.name == name) {
-                let cure = suggest::cure(name, keys.iter().map(|key| key.name));
+                let cure = if keys.is_empty() {
+                    "take it out: this table has no keys".to_owned()
+                } else {
+                    suggest::cure(name, keys.iter().map(|key| key.name))
+                };
                 let shown = super::diagnostic::clean(name);
                 report.error(
                     "unknown-key",
@@ -163,6 +167,20 @@ impl<'t, 'i> Table<'t, 'i> {
             }
             Read::Reported => None,
         }
+    }
+
+    /// A number, whole or decimal.
+    pub(super) fn decimal(&self, name: &str, report: &mut Report<'_>) -> Option<Spanned<f64>> {
+        let value = self.get(name)?;
+        let number = match value.get_ref() {
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().parse().ok(),
+            _ => None,
+        };
+        if number.is_none() {
+            self.mismatch(name, "a number", value, report);
+        }
+        Some(Spanned::new(value.span(), number?))
     }
 
     /// A table under this key.

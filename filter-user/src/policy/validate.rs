@@ -12,7 +12,7 @@ use super::diagnostic::clean;
 use super::group::Groups;
 use super::model::{
     Control, DefaultVerdict, FragmentPolicy, MAX_INTERFACES, MAX_PROFILES, MAX_RULES, Policy,
-    Profile, Reporting, Rule, Scans, VERSION,
+    Profile, Rule, VERSION,
 };
 use super::names::{self, ETHERTYPES, ICMP_V4, ICMP_V6};
 use super::raw::{RawPolicy, RawProfile, RawRule, Scalars, Texts};
@@ -20,9 +20,17 @@ use super::rule::{self, Kind};
 use super::source::Report;
 use super::suggest;
 use super::table::Scalar;
-use super::{antispoof, claims, containers, interface};
+use super::{antispoof, claims, containers, interface, reporting, scans};
 
-/// Places in the file, for warnings about the finished policy; in the order of its profiles.
+/// Places in the file, for warnings about the finished policy.
+pub(super) struct Marks {
+    /// In the order of the policy's profiles.
+    pub(super) profiles: Vec<ProfileMarks>,
+    pub(super) scans: scans::Marks,
+    pub(super) report: reporting::Marks,
+}
+
+/// Places of one profile.
 pub(super) struct ProfileMarks {
     pub(super) interfaces: Vec<Range<usize>>,
     pub(super) bridges: Vec<Range<usize>>,
@@ -43,7 +51,7 @@ pub(super) fn validate(
     path: PathBuf,
     groups: &mut Groups,
     report: &mut Report<'_>,
-) -> (Policy, Vec<ProfileMarks>) {
+) -> (Policy, Marks) {
     if let Some(version) = raw.version.as_ref().filter(|v| *v.get_ref() != VERSION) {
         let message = format!("policy version {} is not supported", version.get_ref());
         report.error(
@@ -110,8 +118,13 @@ pub(super) fn validate(
     let policy = Policy {
         profiles,
         path,
-        scans: Scans::default(),
-        report: Reporting::default(),
+        scans: scans::validate(&raw.scans, groups, report),
+        report: reporting::validate(&raw.report, report),
+    };
+    let marks = Marks {
+        profiles: marks,
+        scans: scans::marks(&raw.scans),
+        report: reporting::marks(&raw.report),
     };
     (policy, marks)
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::printable;
+use super::scans::ScanStatus;
 use super::table::{self, GREEN, RED, YELLOW, paint};
 use crate::dataplane::Mode;
 
@@ -25,6 +26,9 @@ pub struct Status {
     pub policy: Option<PolicyStatus>,
     /// Interfaces that a profile names.
     pub interfaces: Vec<InterfaceStatus>,
+    /// Scans, blocks and where they are reported to; `None` until they are followed.
+    #[serde(default)]
+    pub scans: Option<ScanStatus>,
     /// What somebody should look at.
     pub warnings: Vec<String>,
 }
@@ -146,6 +150,9 @@ impl Status {
         }
         text.push('\n');
         self.render_interfaces(&mut text, colour);
+        if let Some(scans) = &self.scans {
+            scans.render(&mut text, colour);
+        }
         for warning in &self.warnings {
             let _ = writeln!(
                 text,
@@ -323,6 +330,7 @@ fn vlans(list: &[(u16, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::scans::status_tests::sample as scan_status;
 
     pub(crate) fn sample() -> Status {
         Status {
@@ -394,6 +402,7 @@ mod tests {
                     ..InterfaceStatus::default()
                 },
             ],
+            scans: Some(scan_status()),
             warnings: vec!["edge.toml:9:1: warning: never matches".to_owned()],
         }
     }
@@ -427,6 +436,10 @@ mod tests {
                 "veth1: bound by cni to 0a:58:0a:16:00:05, 10.22.0.5",
                 "veth2: no binding, nothing passes: its other end has no address yet",
                 "error: another program",
+                "scans: sensitivity medium, action block; 2 open, 1 of at most 65536 sources blocked",
+                "  7 of at most 49152 sources remembered; 3 probes not looked at, for want of budget",
+                "  file: ok; 12 sent",
+                "  webhook: connection\u{fffd} refused; 4 sent, 1000 waiting, 5 lost",
                 "warning: edge.toml:9:1: warning: never matches",
             ]
         );

@@ -2,12 +2,14 @@
 //! Must never use filter-user's policy types: the point is a second reading of the same format.
 
 mod antispoof;
+mod scans;
 
 use std::net::IpAddr;
 
 pub use antispoof::{Bindings, Mac, RawAntiSpoof, RawBinding, RawContainers, ReversePath, Unbound};
 use indexmap::IndexMap;
 use ipnet::IpNet;
+pub use scans::{RawReport, RawScans};
 use serde::{Deserialize, Serialize};
 
 /// A policy as written. Profiles and groups keep the order of the file.
@@ -22,6 +24,12 @@ pub struct RawPolicy {
     /// Profiles by name.
     #[serde(default)]
     pub profiles: IndexMap<String, RawProfile>,
+    /// What becomes of scans; of no meaning to the oracle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scans: Option<RawScans>,
+    /// Where they are reported to; of no meaning to the oracle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<RawReport>,
 }
 
 impl RawPolicy {

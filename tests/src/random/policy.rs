@@ -59,6 +59,8 @@ pub fn policy(dice: &mut Dice, world: &World) -> RawPolicy {
             version: 1,
             groups,
             profiles,
+            scans: None,
+            report: None,
         };
     }
     if maker.dice.percent(92) {
@@ -84,6 +86,8 @@ pub fn policy(dice: &mut Dice, world: &World) -> RawPolicy {
         version: 1,
         groups,
         profiles,
+        scans: None,
+        report: None,
     }
 }
 

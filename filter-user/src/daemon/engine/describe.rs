@@ -115,6 +115,8 @@ impl Engine {
                 last_error: self.last_error.clone(),
             }),
             interfaces,
+            // the control socket adds it: another task keeps it
+            scans: None,
             warnings: self
                 .loaded
                 .warnings
