@@ -4,16 +4,20 @@
 //! end the process. `main` calls them and turns the [`Outcome`] into an exit code.
 
 mod arguments;
+pub mod block;
 pub mod check;
 pub mod counters;
+mod daemon;
 pub mod detach;
 pub mod doctor;
 pub mod documents;
 pub mod events;
+mod lines;
 mod logging;
 mod output;
 mod privilege;
 pub mod run;
+pub mod scans;
 pub mod status;
 #[cfg(test)]
 mod tests;

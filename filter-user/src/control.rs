@@ -25,7 +25,7 @@ mod scans;
 mod server;
 mod socket;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -41,7 +41,7 @@ pub use client::{
     ClientError, Lines, block, blocks, events, reports, scan, scans, status, unblock,
 };
 pub use request::{Answer, Refusal, Request};
-pub use scans::{BLOCK_AT_MOST, BlockList, BlockOrder, ScanList};
+pub use scans::{BlockList, BlockOrder, ScanList, blockable};
 pub use server::serve;
 pub use socket::{bind, path};
 

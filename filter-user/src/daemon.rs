@@ -10,6 +10,7 @@ mod links;
 mod lock;
 mod managed;
 mod pace;
+mod scans;
 mod topology;
 mod view;
 
@@ -29,6 +30,7 @@ use crate::policy::Policy;
 pub use bindings::cni::CACHE as CNI_CACHE;
 use engine::Engine;
 use links::{Links, Peers, Watch};
+use scans::Teller;
 
 /// What a daemon is told.
 #[derive(Clone, Debug)]
@@ -99,15 +101,37 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         Arc::clone(&shared),
         until(stopped.clone()),
     ));
-    let reader = tokio::spawn(events.forward(Arc::clone(&shared), engine.names(), until(stopped)));
+    let reader =
+        tokio::spawn(events.forward(Arc::clone(&shared), engine.names(), until(stopped.clone())));
+    let (mut teller, told) = Teller::new(&engine);
+    let watcher = engine.watcher(Arc::clone(&shared), told)?;
+    let watcher = tokio::spawn(async move {
+        let outcome = watcher.run(until(stopped)).await;
+        if let Err(error) = &outcome {
+            let error = format!("{error:#}");
+            tracing::error!(
+                error,
+                "scans are not watched any more; start the daemon again"
+            );
+        }
+        outcome
+    });
 
     notify(&[NotifyState::Ready, NotifyState::Status("filter in force")]);
     tracing::info!(policy = %options.policy.display(), "ready");
-    let outcome = serve(&mut engine, &mut watch, &shared, hangup, shutdown).await;
+    let outcome = serve(
+        &mut engine,
+        &mut watch,
+        &shared,
+        &mut teller,
+        hangup,
+        shutdown,
+    )
+    .await;
     notify(&[NotifyState::Stopping]);
     // both end by themselves once told; there is nothing to do about a receiver that is gone already
     let _ = stop.send(true);
-    for task in [server, reader] {
+    for task in [server, reader, watcher] {
         if let Ok(Err(error)) = task.await {
             tracing::warn!(%error, "a task ended with an error");
         }
@@ -122,6 +146,7 @@ async fn serve(
     engine: &mut Engine,
     watch: &mut Watch,
     shared: &Arc<Shared>,
+    teller: &mut Teller,
     mut hangup: Signal,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
@@ -137,6 +162,7 @@ async fn serve(
             _ = hangup.recv() => {
                 notify(&[NotifyState::Reloading]);
                 reload(engine, watch).await;
+                teller.look(engine);
                 notify(&[NotifyState::Ready]);
                 shared.set_status(engine.status());
             }
@@ -149,16 +175,16 @@ async fn serve(
             }
             _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                look(engine, watch, shared).await;
+                look(engine, watch, shared, teller).await;
             }
-            _ = audit.tick() => look(engine, watch, shared).await,
+            _ = audit.tick() => look(engine, watch, shared, teller).await,
             alive = watch.news() => {
                 if !alive {
                     anyhow::bail!("the netlink connection ended; start the daemon again (the filter stays in force)");
                 }
                 tokio::time::sleep(SETTLE).await;
                 watch.drain();
-                look(engine, watch, shared).await;
+                look(engine, watch, shared, teller).await;
             }
         }
     }
@@ -189,7 +215,7 @@ async fn peers(watch: &Watch, policy: &Policy, links: &Links) -> Peers {
 }
 
 /// Compares links and addresses with what the filter knows.
-async fn look(engine: &mut Engine, watch: &mut Watch, shared: &Shared) {
+async fn look(engine: &mut Engine, watch: &mut Watch, shared: &Shared, teller: &mut Teller) {
     let looked = async {
         let links = watch.snapshot(view::wants_routes(engine.policy())).await?;
         engine.guard(&links);
@@ -199,6 +225,7 @@ async fn look(engine: &mut Engine, watch: &mut Watch, shared: &Shared) {
     match looked.await {
         Ok((links, peers)) => {
             engine.reconcile(links, peers);
+            teller.look(engine);
             shared.set_status(engine.status());
         }
         Err(error) => tracing::error!(

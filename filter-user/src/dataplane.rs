@@ -19,5 +19,6 @@ pub mod scans;
 
 pub use attach::{AttachError, Attached, Mode, Side, interface_name};
 pub use bank::{Assignment, PushError, UNBOUND};
+pub use flows::monotonic as now;
 pub use load::{Dataplane, LoadError, Sizes, TcProgram, XdpProgram};
 pub use pins::{Pins, detach};

@@ -51,6 +51,8 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
         Command::Status => cli::status::status(globals, out),
         Command::Counters(arguments) => cli::counters::counters(globals, arguments, out),
         Command::Events(arguments) => cli::events::events(globals, arguments, out),
+        Command::Scans(arguments) => cli::scans::scans(globals, arguments, out),
+        Command::Block(action) => cli::block::block(globals, action, out),
         Command::Doctor(arguments) => cli::doctor::doctor(globals, arguments, out),
         Command::Detach => cli::detach::detach(globals, out),
         Command::Completions(arguments) => cli::documents::completions(arguments, out),

@@ -3,8 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::Parser;
 use filter_common::reason::Reason;
+use filter_common::scan::Pattern;
+use filter_user::cli::Cli;
+use filter_user::control::{BlockList, BlockOrder, ScanList};
 use filter_user::policy;
+use filter_user::report::scans::ScanStatus;
+use filter_user::scans::record::Report;
+use schemars::{Schema, schema_for};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -26,6 +33,78 @@ fn the_table_of_reasons_is_the_programs_list() {
         .map(|reason| format!("| `{}` | {} |", reason.name(), reason.text()))
         .collect();
     assert_eq!(rows, expected);
+}
+
+#[test]
+fn the_table_of_patterns_is_the_programs_list() {
+    let page = read("docs/operations.md");
+    let rows: Vec<&str> = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| pattern |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    let expected: Vec<String> = Pattern::ALL
+        .iter()
+        .map(|pattern| format!("| `{}` | {} |", pattern.name(), pattern.text()))
+        .collect();
+    assert_eq!(rows, expected);
+}
+
+/// With `WRITE_SCHEMAS` in the environment the files are written instead of compared.
+#[test]
+fn the_schemas_are_those_of_the_program() {
+    let schemas: [(&str, Schema); 5] = [
+        ("scans", schema_for!(ScanList)),
+        ("blocks", schema_for!(BlockList)),
+        ("block-order", schema_for!(BlockOrder)),
+        ("report", schema_for!(Report)),
+        ("scan-status", schema_for!(ScanStatus)),
+    ];
+    for (name, schema) in schemas {
+        let path = format!("docs/schemas/{name}.json");
+        let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        if std::env::var_os("WRITE_SCHEMAS").is_some() {
+            fs::write(root().join(&path), text).unwrap();
+        } else {
+            assert_eq!(
+                read(&path),
+                text,
+                "{path} is not what the program writes; run this test with WRITE_SCHEMAS=1"
+            );
+        }
+    }
+}
+
+/// Every `edgefilter` command in the pages can be typed like that.
+#[test]
+fn the_commands_in_the_pages_parse() {
+    let mut seen = 0;
+    for page in ["README.md", "docs/operations.md", "docs/policy.md"] {
+        for line in read(page).lines() {
+            let Some(command) = line
+                .trim_start_matches(['$', '#', ' '])
+                .strip_prefix("edgefilter ")
+            else {
+                continue;
+            };
+            if !line.trim_start().starts_with(['$', '#']) {
+                continue;
+            }
+            let words = command
+                .split(['|', '>', ';'])
+                .next()
+                .unwrap_or_default()
+                .split("  ")
+                .next()
+                .unwrap_or_default();
+            let words = std::iter::once("edgefilter").chain(words.split_whitespace());
+            let parsed = Cli::try_parse_from(words);
+            assert!(parsed.is_ok(), "{page}: {line}: {}", parsed.unwrap_err());
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "{seen}");
 }
 
 #[test]

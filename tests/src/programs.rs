@@ -3,14 +3,18 @@
 //! Owns how each is started (own configuration, own directory, bounded time) and how its output is
 //! read. Must never judge: what an outcome means is the test's business.
 
+pub mod blocks;
 pub mod checks;
 pub mod container;
 pub mod daemon;
 pub mod dhcp;
 pub mod echo;
+pub mod floods;
 pub mod foreign;
+pub mod ftp;
 pub mod http;
 pub mod iperf;
+pub mod late;
 pub mod marker;
 pub mod ping;
 pub mod probes;
@@ -18,6 +22,8 @@ pub mod resolver;
 pub mod scan;
 pub mod sink;
 pub mod spoof;
+pub mod swarm;
+pub mod visitors;
 
 pub use checks::{Check, Expected, Seen};
 pub use container::{Container, Network};

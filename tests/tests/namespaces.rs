@@ -33,6 +33,18 @@ mod forgeries;
 mod hardening;
 #[path = "namespaces/interfaces.rs"]
 mod interfaces;
+#[path = "namespaces/scan_arena.rs"]
+mod scan_arena;
+#[path = "namespaces/scan_benign.rs"]
+mod scan_benign;
+#[path = "namespaces/scan_flood.rs"]
+mod scan_flood;
+#[path = "namespaces/scan_forged.rs"]
+mod scan_forged;
+#[path = "namespaces/scan_kinds.rs"]
+mod scan_kinds;
+#[path = "namespaces/scan_programs.rs"]
+mod scan_programs;
 #[path = "namespaces/scans.rs"]
 mod scans;
 #[path = "namespaces/shipped.rs"]

@@ -6,8 +6,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use filter_common::limits::FLOWS;
+use ipnet::IpNet;
 
+use crate::control;
 use crate::daemon::CNI_CACHE;
+use crate::policy::Scans as ScanPolicy;
 
 /// Edge filter for Linux: drops what a policy does not let in before the network stack sees it.
 #[derive(Debug, Parser)]
@@ -117,7 +120,7 @@ Examples:
     Counters(Counters),
     /// Show sampled drops: when, where, why, and the packet's headers
     ///
-    /// The daemon keeps the last 256. With --json: without --follow one document, `{\"events\": [...]}`; with it a
+    /// The daemon keeps the last 256. With --json: without --follow one document, `{"events": [...]}`; with it a
     /// document a line. A reader that is too slow is told how many it missed.
     #[command(after_help = "\
 Examples:
@@ -125,6 +128,31 @@ Examples:
   edgefilter events --follow
   edgefilter events --follow --json | jq -r 'select(.reason == \"drop_port\") | .headers.source'")]
     Events(Events),
+    /// Show scans: who probed this host, how, and what became of it
+    ///
+    /// Scans that go on and the last 20 that ended; with --all every one that the daemon remembers. With --json one
+    /// document, `{"scans": [...], "omitted": N}`, or the one scan; with --follow a document a line.
+    #[command(after_help = "\
+Examples:
+  edgefilter scans
+  edgefilter scans 68a1f2c0-12
+  edgefilter scans --follow
+  edgefilter scans --json --all | jq -r '.scans[] | select(.verdict == \"blocked\") | .source'
+  edgefilter scans --json --follow | jq -c 'select(.event == \"scan_opened\")'")]
+    Scans(Scans),
+    /// Show which sources are blocked, block one, or take a block off
+    ///
+    /// A blocked source reaches nothing that the policy opens; answers to what this host asks of it still come in. Blocks
+    /// end by themselves, with or without the daemon. For what should stay, write a deny rule into the policy.
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  edgefilter block list
+  edgefilter block add 198.51.100.7 --ttl 2h
+  edgefilter block remove 198.51.100.7"
+    )]
+    Block(Block),
     /// Examine whether an interface and this host can carry the filter
     ///
     /// Only looks. Exit code 1 if a check fails.
@@ -203,6 +231,70 @@ pub struct Events {
     pub last: Option<usize>,
 }
 
+/// See [`Command::Scans`].
+#[derive(Args, Debug)]
+pub struct Scans {
+    /// Show all about this one
+    #[arg(value_parser = scan_id, conflicts_with_all = ["follow", "all"])]
+    pub id: Option<String>,
+    /// Print a line for everything that happens to scans and blocks, as it comes
+    #[arg(long, short, conflicts_with = "all")]
+    pub follow: bool,
+    /// How many of the last lines to begin with [default: 10]
+    #[arg(long, short = 'n', value_name = "N", requires = "follow")]
+    pub last: Option<usize>,
+    /// Show every scan that the daemon remembers
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// See [`Command::Block`].
+#[derive(Debug, Subcommand)]
+pub enum Block {
+    /// Show which sources are blocked, until when and why
+    ///
+    /// With --json: `{"blocks": [...]}`.
+    #[command(after_help = "\
+Examples:
+  edgefilter block list
+  edgefilter block list --json | jq -r '.blocks[] | select(.origin == \"manual\") | .source'")]
+    List,
+    /// Block a source for a time
+    ///
+    /// A source that is blocked already is blocked anew. Refused for what must never be blocked (exit code 1): this
+    /// host's own addresses, gateways, resolvers, and the lists that the policy allows by name or spares.
+    #[command(after_help = "\
+Examples:
+  edgefilter block add 198.51.100.7
+  edgefilter block add 2001:db8:0:1::/64 --ttl 2h")]
+    Add(BlockAdd),
+    /// Take a block off before its time
+    #[command(after_help = "\
+Examples:
+  edgefilter block remove 198.51.100.7
+  edgefilter block remove 2001:db8:0:1::/64")]
+    Remove(BlockRemove),
+}
+
+/// See [`Block::Add`].
+#[derive(Args, Debug)]
+pub struct BlockAdd {
+    /// An IPv4 address, an IPv6 address or an IPv6 /64
+    #[arg(value_parser = control::blockable)]
+    pub source: IpNet,
+    /// For how long, 1s to 30d [default: the policy's block_for]
+    #[arg(long, value_name = "TIME", value_parser = ttl)]
+    pub ttl: Option<Duration>,
+}
+
+/// See [`Block::Remove`].
+#[derive(Args, Debug)]
+pub struct BlockRemove {
+    /// The source, as `edgefilter block list` shows it
+    #[arg(value_parser = control::blockable)]
+    pub source: IpNet,
+}
+
 /// See [`Command::Doctor`].
 #[derive(Args, Debug)]
 pub struct Doctor {
@@ -233,5 +325,25 @@ fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         _ => Err("not a number of seconds between 0.1 and 86400".to_owned()),
+    }
+}
+
+/// Goes into a path as it is.
+fn scan_id(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if !text.is_empty() && text.bytes().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("not the id of a scan, which `edgefilter scans` shows first on its line".to_owned())
+    }
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text)
+        .map_err(|_| "not a time such as 90s, 10m or 1h 30m".to_owned())?;
+    if ttl.subsec_nanos() == 0 && ScanPolicy::BLOCK.contains(&ttl) {
+        Ok(ttl)
+    } else {
+        Err("not whole seconds from 1s to 30d".to_owned())
     }
 }

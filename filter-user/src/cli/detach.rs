@@ -9,6 +9,7 @@ use super::{Globals, Outcome, Output, privilege};
 use crate::control;
 use crate::dataplane::{self, Pins, interface_name};
 use crate::report::printable;
+use crate::scans::outlets::nft::{self, Removal};
 
 /// Detaches and says from what.
 pub fn detach(globals: &Globals, out: &mut Output<'_>) -> Result<Outcome> {
@@ -39,6 +40,13 @@ pub fn detach(globals: &Globals, out: &mut Output<'_>) -> Result<Outcome> {
             text
         },
     )?;
+    match nft::remove_blocking() {
+        Ok(Removal::Gone | Removal::NoProgram) => {}
+        Err(error) => note(&format!(
+            "edgefilter: the table `inet edgefilter` may still be there ({error}); remove it with `nft delete table inet \
+             edgefilter`"
+        )),
+    }
     if let Some(pid) = pid {
         note(&format!("edgefilter: the daemon (pid {pid}) ends too"));
     }

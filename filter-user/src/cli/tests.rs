@@ -1,5 +1,7 @@
 //! The command line as typed, and the commands that need no kernel.
 
+mod scans;
+
 use std::path::Path;
 
 use clap::error::ErrorKind;
@@ -36,7 +38,11 @@ fn the_definition_is_sound() {
 
 #[test]
 fn every_command_has_examples_that_parse() {
-    for command in Cli::command().get_subcommands() {
+    let command = Cli::command();
+    let nested = command
+        .get_subcommands()
+        .flat_map(clap::Command::get_subcommands);
+    for command in command.get_subcommands().chain(nested) {
         let help = command
             .get_after_help()
             .map(ToString::to_string)

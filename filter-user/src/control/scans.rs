@@ -27,8 +27,6 @@ use crate::scans::record::{BlockRecord, ScanRecord, State as ScanState};
 const SCANS: usize = 4096;
 /// Records written as one piece.
 const BATCH: usize = 64;
-/// Longest block that can be asked for.
-pub const BLOCK_AT_MOST: Duration = Duration::from_hours(30 * 24);
 
 /// The answer to `GET /v1/scans`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +53,19 @@ pub struct BlockOrder {
     /// For how long; without it, as long as the policy's `block_for`.
     #[serde(default)]
     pub ttl_seconds: Option<u64>,
+}
+
+/// A source that a block can name; otherwise why it cannot.
+pub fn blockable(text: &str) -> Result<IpNet, String> {
+    let source = policy::prefix(text)?;
+    match source {
+        IpNet::V4(net) if net.prefix_len() == 32 => Ok(source),
+        IpNet::V6(net) if matches!(net.prefix_len(), 64 | 128) => Ok(source),
+        _ => Err(
+            "only an IPv4 address, an IPv6 address or an IPv6 /64 can be blocked: write a deny rule for a network"
+                .to_owned(),
+        ),
+    }
 }
 
 pub(super) fn routes() -> Router<Service> {
@@ -159,15 +170,15 @@ fn order(body: &[u8]) -> Result<(IpNet, Option<Duration>), String> {
     let order: BlockOrder = serde_json::from_slice(body)
         .map_err(|error| format!("this is no order to block: {error}"))?;
     let ttl = order.ttl_seconds.map(Duration::from_secs);
-    if ttl.is_some_and(|ttl| ttl.is_zero() || ttl > BLOCK_AT_MOST) {
-        let most = BLOCK_AT_MOST.as_secs();
+    if ttl.is_some_and(|ttl| !policy::Scans::BLOCK.contains(&ttl)) {
+        let most = policy::Scans::BLOCK.end().as_secs();
         return Err(format!("a block lasts from 1 to {most} seconds"));
     }
-    Ok((policy::prefix(&order.source)?, ttl))
+    Ok((blockable(&order.source)?, ttl))
 }
 
 async fn unblock(State(context): State<Service>, Path(source): Path<String>) -> Response {
-    let source = match policy::prefix(&source) {
+    let source = match blockable(&source) {
         Ok(source) => source,
         Err(why) => return Refusal::Wrong(why).into_response(),
     };

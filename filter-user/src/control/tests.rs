@@ -1,5 +1,7 @@
 //! Server and client against each other in a directory of their own.
 
+pub(crate) mod scans;
+
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::Flock;
+use tokio::sync::watch;
 
 use super::Options;
 use super::bindings::Former;
@@ -16,8 +17,10 @@ use super::bits;
 use super::links::{Links, Peers};
 use super::managed::{Managed, Plan, assignments, is_named_exactly, plan};
 use super::pace::Pace;
+use super::scans::{Told, Watcher};
 use super::view::{self, View};
 use crate::compile::{Compiled, RuleSlots, compile};
+use crate::control::Shared;
 use crate::dataplane::{
     Assignment, Dataplane, Pins, PushError, Side, Sizes, counters, in_force, interface_name,
 };
@@ -159,6 +162,16 @@ impl Engine {
     /// The ring buffer of sampled drops.
     pub(super) fn events(&mut self) -> Result<aya::maps::RingBuf<aya::maps::MapData>> {
         Ok(self.dataplane.events()?)
+    }
+
+    /// The task that keeps scans and blocks.
+    pub(super) fn watcher(
+        &mut self,
+        shared: Arc<Shared>,
+        told: watch::Receiver<Arc<Told>>,
+    ) -> Result<Watcher> {
+        let ring = self.dataplane.probes()?;
+        Watcher::new(ring, self.dataplane.pins(), self.names(), shared, told)
     }
 
     /// Names that events refer to, kept current.

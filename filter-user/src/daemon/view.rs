@@ -14,7 +14,7 @@ use super::managed::is_named;
 use super::topology;
 use crate::compile::HostFacts;
 use crate::dataplane::{Side, UNBOUND};
-use crate::policy::{Containers, Policy, Profile, ReversePath};
+use crate::policy::{Containers, Policy, Profile, ReversePath, ScanAction};
 
 /// Interfaces with the strict reverse path: one bit each, one more stands for any interface.
 const MAX_STRICT: usize = REACH_ANY as usize;
@@ -55,10 +55,12 @@ pub(super) fn containers<'a>(policy: &'a Policy, links: &Links) -> BTreeMap<u32,
         .collect()
 }
 
-/// Whether the routes have to be known: for the reverse path, or to tell what a container may be believed.
+/// Whether the routes have to be known: for the reverse path, to tell what a container may be believed, or which
+/// gateways must not be blocked.
 pub(super) fn wants_routes(policy: &Policy) -> bool {
     let learns = |profile: &Profile| profile.containers.as_ref().is_some_and(|c| c.auto);
-    has_reverse_path(policy) || policy.profiles.iter().any(learns)
+    let blocks = policy.scans.enabled && policy.scans.action == ScanAction::Block;
+    blocks || has_reverse_path(policy) || policy.profiles.iter().any(learns)
 }
 
 fn has_reverse_path(policy: &Policy) -> bool {

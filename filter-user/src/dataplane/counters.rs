@@ -282,6 +282,11 @@ pub fn read(pins: &Pins) -> Result<Counters, LoadError> {
     {
         counters.events_suppressed += value.0.suppressed;
     }
+    read_probes(pins, &mut counters)?;
+    Ok(counters)
+}
+
+fn read_probes(pins: &Pins, counters: &mut Counters) -> Result<(), LoadError> {
     counters.patterns = Pattern::ALL
         .iter()
         .map(|pattern| (pattern.name(), 0))
@@ -289,7 +294,7 @@ pub fn read(pins: &Pins) -> Result<Counters, LoadError> {
     let path = pins.state_map("SCAN_COUNTERS");
     if !path.exists() {
         // the filter in force is of a version that did not count them
-        return Ok(counters);
+        return Ok(());
     }
     for value in per_cpu::<pod::ScanCounters>(pins, "SCAN_COUNTERS")?
         .get(&0, 0)
@@ -302,7 +307,30 @@ pub fn read(pins: &Pins) -> Result<Counters, LoadError> {
                 value.0.patterns[*pattern as usize];
         }
     }
-    Ok(counters)
+    Ok(())
+}
+
+/// Probes that were counted by pattern only, so far.
+pub fn probes_shed(pins: &Pins) -> Result<u64, LoadError> {
+    let mut counters = Counters::default();
+    read_probes(pins, &mut counters)?;
+    Ok(counters.probes_shed)
+}
+
+/// Packets dropped so far, on all interfaces, for all reasons.
+pub fn dropped(pins: &Pins) -> Result<u64, LoadError> {
+    let path = pins.state_map("INTERFACE_COUNTERS");
+    let array = per_cpu::<pod::InterfaceCounters>(pins, "INTERFACE_COUNTERS")?;
+    let mut packets = 0;
+    for (_, slot) in interface_slots(pins)? {
+        for value in array.get(&(slot as u32), 0).map_err(pin(&path))?.iter() {
+            let drops = Reason::ALL.iter().filter(|reason| !reason.passes());
+            packets += drops
+                .map(|reason| value.0.enforced[*reason as usize].packets)
+                .sum::<u64>();
+        }
+    }
+    Ok(packets)
 }
 
 impl Dataplane {

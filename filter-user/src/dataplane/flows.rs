@@ -20,7 +20,7 @@ use crate::compile::HostFacts;
 const WAITING: Duration = Duration::from_secs(30);
 
 /// Now, on the clock that the program reads (ns).
-pub(super) fn monotonic() -> io::Result<u64> {
+pub fn monotonic() -> io::Result<u64> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
     Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }

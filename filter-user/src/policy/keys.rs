@@ -111,7 +111,7 @@ pub(super) const THRESHOLDS_KEYS: &[Key] = &[
         "medium",
         "medium = { within = \"5m\", ports = 15, hosts = 25 }",
     ),
-    key("slow", "slow = { within = \"1h\", ports = 30, hosts = 40 }"),
+    key("slow", "slow = { within = \"3h\", ports = 30, hosts = 40 }"),
 ];
 /// Keys of `fast`, `medium` and `slow`.
 pub(super) const THRESHOLD_KEYS: &[Key] = &[

@@ -352,6 +352,12 @@ pub struct Scans {
     pub never_block: Option<Arc<PrefixSet>>,
 }
 
+/// The longest window a threshold may have: as far as the memory of a source reaches. In three hours even `nmap -T0`,
+/// a probe every five minutes, comes to more than `medium` and `high` allow.
+pub const LONGEST_WINDOW: Duration = Duration::from_hours(3);
+/// Most ports, and most hosts, that a threshold may ask for: no more are remembered of one source.
+pub const MOST_TARGETS: u32 = 128;
+
 /// Distinct targets within a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threshold {
@@ -387,7 +393,7 @@ impl Scans {
             hosts: 50,
         },
         Threshold {
-            within: Duration::from_hours(1),
+            within: LONGEST_WINDOW,
             ports: 100,
             hosts: 100,
         },
@@ -405,7 +411,7 @@ impl Scans {
             hosts: 25,
         },
         Threshold {
-            within: Duration::from_hours(1),
+            within: LONGEST_WINDOW,
             ports: 30,
             hosts: 40,
         },
@@ -423,7 +429,7 @@ impl Scans {
             hosts: 10,
         },
         Threshold {
-            within: Duration::from_hours(1),
+            within: LONGEST_WINDOW,
             ports: 15,
             hosts: 20,
         },

@@ -33,7 +33,11 @@ pub(super) fn time(
             "time",
             value.span(),
             format!("`{key}` must be from {least} to {most}"),
-            format!("write a time such as `\"{least}\"`; the units are s, m, h and d"),
+            if time < *bounds.start() {
+                format!("write `\"{least}\"` or more; the units are s, m, h and d")
+            } else {
+                format!("write `\"{most}\"` or less; the units are s, m, h and d")
+            },
         );
         return None;
     }
@@ -76,7 +80,7 @@ pub(super) fn file(key: &str, value: &Spanned<String>, report: &mut Report<'_>) 
         ("no file name holds a NUL character", "take it out")
     } else if !path.is_absolute() {
         (
-            "the path must be absolute: the daemon's directory says nothing",
+            "it must be absolute, for the daemon runs in a directory of its own",
             "begin it with `/`",
         )
     } else if text.ends_with('/') || path.file_name().is_none() {

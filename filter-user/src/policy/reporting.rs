@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use http::Uri;
+use hyper::Uri;
 use toml::Spanned;
 
 use super::diagnostic::clean;
@@ -34,13 +34,16 @@ const QUIET: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_
 /// Where the table's keys stand, for warnings.
 #[derive(Default)]
 pub(super) struct Marks {
+    pub(super) drop: Option<Range<usize>>,
     pub(super) url: Option<Range<usize>>,
 }
 
 /// Places of what was written.
 pub(super) fn marks(raw: &RawReport) -> Marks {
+    let drop = raw.nftables.as_ref().and_then(|raw| raw.drop.as_ref());
     let url = raw.webhook.as_ref().and_then(|raw| raw.url.as_ref());
     Marks {
+        drop: drop.map(Spanned::span),
         url: url.map(Spanned::span),
     }
 }
@@ -49,7 +52,7 @@ pub(super) fn marks(raw: &RawReport) -> Marks {
 pub(super) fn validate(raw: &RawReport, report: &mut Report<'_>) -> Reporting {
     Reporting {
         nftables: raw.nftables.as_ref().map(|raw| Nftables {
-            drop: raw.drop.unwrap_or(false),
+            drop: raw.drop.as_ref().is_some_and(|flag| *flag.get_ref()),
         }),
         file: raw.file.as_ref().and_then(|raw| report_file(raw, report)),
         syslog: raw.syslog,

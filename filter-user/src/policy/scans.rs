@@ -8,20 +8,17 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::group::{Addresses, Groups, Role};
-use super::model::{PrefixSet, ScanAction, Scans, Threshold};
+use super::model::{LONGEST_WINDOW, MOST_TARGETS, PrefixSet, ScanAction, Scans, Threshold};
 use super::quantity::{count, shown, time};
 use super::raw::Texts;
 use super::raw::scans::{RawScans, RawThreshold};
 use super::source::Report;
 use super::validate::choice;
 
-/// What a window may be; as long as what a source did is remembered at most.
-const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
-/// Targets that make a scan. One is a slip of the hand. Of a source 256 targets are remembered, and
-/// those that are cheap to forge count half: nothing above could be reached by them.
-const TARGETS: RangeInclusive<u32> = 2..=128;
-/// How long a block may last.
-const BLOCK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(30 * 24);
+/// What a window may be.
+const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=LONGEST_WINDOW;
+/// Ports or hosts that make a scan; one alone may be a slip of the hand.
+const TARGETS: RangeInclusive<u32> = 2..=MOST_TARGETS;
 /// Automatic blocks in a minute.
 const BLOCKS_PER_MINUTE: RangeInclusive<u32> = 1..=10_000;
 /// The windows, the shortest first.
@@ -68,6 +65,10 @@ enum Sensitivity {
 }
 
 impl Scans {
+    /// How long a block may last.
+    pub const BLOCK: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_hours(30 * 24);
+
     /// The presets by name.
     pub const PRESETS: [(&'static str, [Threshold; 3]); 3] = [
         ("low", Self::LOW),
@@ -139,7 +140,7 @@ pub(super) fn validate(raw: &RawScans, groups: &mut Groups, report: &mut Report<
 /// `block_for` and `block_at_most`, of which the first is never the longer one.
 fn times(raw: &RawScans, default: &Scans, report: &mut Report<'_>) -> (Duration, Duration) {
     let mut read = |key, value: &Option<Spanned<String>>, default| match value {
-        Some(value) => time(key, value, BLOCK, report),
+        Some(value) => time(key, value, Scans::BLOCK, report),
         None => Some(default),
     };
     let first = read("block_for", &raw.block_for, default.block_for);

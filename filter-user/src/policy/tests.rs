@@ -349,7 +349,14 @@ fn the_reference_names_every_key_and_word() {
             "docs/policy.md does not name `{word}"
         );
     }
-    for limit in [MAX_PROFILES, MAX_RULES, MAX_INTERFACES, MAX_BOUND_ADDRESSES] {
+    for limit in [
+        MAX_PROFILES,
+        MAX_RULES,
+        MAX_INTERFACES,
+        MAX_BOUND_ADDRESSES,
+        MOST_TARGETS as usize,
+        filter_common::limits::BLOCKS,
+    ] {
         assert!(
             reference.contains(&format!("| {limit} |")),
             "docs/policy.md does not name the limit {limit}"

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use filter_common::reason::Reason;
+use filter_common::scan::Pattern;
 
 use super::printable;
 use super::status::mode_name;
@@ -24,6 +25,7 @@ pub fn render(counters: &Counters, all: bool) -> String {
     }
     rules_section(&mut text, counters, all);
     totals(&mut text, counters, all);
+    patterns_section(&mut text, counters, all);
     text
 }
 
@@ -108,6 +110,27 @@ fn totals(text: &mut String, counters: &Counters, all: bool) {
             text,
             "sampled drops not reported, for want of budget: {}",
             counters.events_suppressed
+        );
+    }
+}
+
+fn patterns_section(text: &mut String, counters: &Counters, all: bool) {
+    let rows: Vec<_> = Pattern::ALL
+        .iter()
+        .filter_map(|pattern| Some((pattern.name(), *counters.patterns.get(pattern.name())?)))
+        .filter(|(_, packets)| all || *packets > 0)
+        .map(|(name, packets)| vec![name.to_owned(), packets.to_string()])
+        .collect();
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&table(&["probes, of those dropped", "packets"], rows, 1));
+    }
+    if all || counters.probes_shed > 0 {
+        // Writing into a String cannot fail.
+        let _ = writeln!(
+            text,
+            "probes not looked at, for want of budget: {}",
+            counters.probes_shed
         );
     }
 }
@@ -203,6 +226,11 @@ pub(crate) mod tests {
             rules: vec![rule("https", 10, 1000), rule("ssh", 0, 0)],
             unmanaged: Count::default(),
             events_suppressed: 0,
+            patterns: Pattern::ALL
+                .iter()
+                .map(|pattern| (pattern.name(), 0))
+                .collect(),
+            probes_shed: 0,
         }
     }
 
@@ -237,10 +265,39 @@ would drop            1     98
     }
 
     #[test]
+    fn patterns_of_probes() {
+        let mut counters = sample();
+        counters.patterns.extend([("udp", 7), ("connect", 12)]);
+        counters.probes_shed = 3;
+        let text = render(&counters, false);
+        assert!(
+            text.ends_with(
+                "\
+would drop            1     98
+
+probes, of those dropped  packets
+connect                        12
+udp                             7
+probes not looked at, for want of budget: 3
+"
+            ),
+            "{text}"
+        );
+        let value = serde_json::to_value(counters).unwrap();
+        assert_eq!(value["patterns"]["connect"], 12);
+        assert_eq!(value["patterns"]["icmp_mask"], 0);
+        assert_eq!(value["probes_shed"], 3);
+    }
+
+    #[test]
     fn everything_on_request() {
         let text = render(&sample(), true);
         for reason in Reason::ALL {
             assert!(text.contains(reason.name()), "{} is missing", reason.name());
+        }
+        for pattern in Pattern::ALL {
+            let name = pattern.name();
+            assert!(text.contains(&format!("\n{name} ")), "{name} is missing");
         }
         assert!(text.contains("ssh"));
         assert!(text.contains("unmanaged"));

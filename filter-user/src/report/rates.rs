@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use filter_common::reason::Reason;
+use filter_common::scan::Pattern;
 use serde::Serialize;
 
 use super::printable;
@@ -58,6 +59,10 @@ pub struct Rates {
     pub interfaces: Vec<InterfaceRates>,
     /// By rule.
     pub rules: Vec<RuleRates>,
+    /// Probes a second, by pattern.
+    pub patterns: BTreeMap<&'static str, f64>,
+    /// Probes a second that were not looked at.
+    pub probes_shed: f64,
 }
 
 impl Rates {
@@ -114,11 +119,18 @@ impl Rates {
             profile: new.profile.clone(),
             rate: rate(earlier.get(new.id.as_str()), &count(new.packets, new.bytes)),
         });
+        let grown = |old: u64, new: u64| new.saturating_sub(old) as f64 / seconds;
+        let patterns = after.patterns.iter().map(|(name, new)| {
+            let old = before.patterns.get(name).copied().unwrap_or_default();
+            (*name, grown(old, *new))
+        });
         Self {
             time,
             seconds,
             interfaces: interfaces.collect(),
             rules: rules.collect(),
+            patterns: patterns.collect(),
+            probes_shed: grown(before.probes_shed, after.probes_shed),
         }
     }
 
@@ -144,10 +156,18 @@ impl Rates {
             .filter(|rule| all || rule.rate.packets_per_second > 0.0);
         let rows = rules.map(|rule| row(vec![rule.id.clone(), rule.profile.clone()], rule.rate));
         text.push_str(&table(&["rule", "profile", "packets/s", "bits/s"], rows, 2));
+        let rows: Vec<_> = self
+            .patterns(all)
+            .map(|(name, rate)| vec![name.to_owned(), format!("{rate:.1}")])
+            .collect();
+        if !rows.is_empty() {
+            text.push('\n');
+            text.push_str(&table(&["probes, of those dropped", "packets/s"], rows, 1));
+        }
         text
     }
 
-    /// One line for each interface and reason, and for each rule: for files and pipes.
+    /// One line for each interface and reason, for each rule and each pattern: for files and pipes.
     #[must_use]
     pub fn render_lines(&self, all: bool) -> String {
         let mut text = String::new();
@@ -172,7 +192,20 @@ impl Rates {
         {
             line("rule", &rule.id, rule.rate);
         }
+        for (name, rate) in self.patterns(all) {
+            // Writing into a String cannot fail.
+            let _ = writeln!(text, "{} probes {name} {rate:.1} packets/s", self.time);
+        }
         text
+    }
+
+    /// In the order of the patterns; those that were shed at the end.
+    fn patterns(&self, all: bool) -> impl Iterator<Item = (&'static str, f64)> {
+        Pattern::ALL
+            .iter()
+            .filter_map(|pattern| Some((pattern.name(), *self.patterns.get(pattern.name())?)))
+            .chain([("not looked at", self.probes_shed)])
+            .filter(move |(_, rate)| all || *rate > 0.0)
     }
 }
 
@@ -241,6 +274,8 @@ mod tests {
                 bytes: 498,
             },
         );
+        later.patterns.insert("syn", 5);
+        later.probes_shed = 1;
         later.rules[0].packets = 30;
         later.rules[0].bytes = 251_000;
         later
@@ -259,10 +294,21 @@ mod tests {
             rates.render_lines(false),
             "T eth0 pass_rule 10.0 packets/s 1.0 Mbit/s\n\
              T eth1 would_drop:drop_icmp 2.0 packets/s 1.6 kbit/s\n\
-             T rule https 10.0 packets/s 1.0 Mbit/s\n"
+             T rule https 10.0 packets/s 1.0 Mbit/s\n\
+             T probes syn 2.5 packets/s\n\
+             T probes not looked at 0.5 packets/s\n"
         );
         assert!(rates.render(true).contains("drop_martian"));
-        assert!(!rates.render(false).contains("drop_port"), "stands still");
+        let text = rates.render(false);
+        assert!(!text.contains("drop_port"), "stands still");
+        assert!(
+            text.ends_with(
+                "\nprobes, of those dropped  packets/s\n\
+                 syn                             2.5\n\
+                 not looked at                   0.5\n"
+            ),
+            "{text}"
+        );
     }
 
     #[test]

@@ -12,9 +12,9 @@ use ipnet::IpNet;
 use super::printable;
 use super::table::{RED, YELLOW, indent, paint, render as table};
 use crate::scans::record::{Alert, BlockRecord, Kind, Origin, Report, ScanRecord, State, Verdict};
+pub use status::ScanStatus;
 #[cfg(test)]
 pub(super) use status::tests as status_tests;
-pub use status::{OutletState, ScanStatus};
 
 /// A table of scans, in their order.
 #[must_use]

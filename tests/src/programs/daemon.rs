@@ -20,6 +20,10 @@ pub const BINARY_VARIABLE: &str = "EDGEFILTER_BIN";
 /// reach the host. A test of the tests.
 pub const NO_FILTER_VARIABLE: &str = "EDGEFILTER_TEST_NO_FILTER";
 
+/// Runs the program it is given, with arguments; `$0` is the resolv.conf it sees. The process id stays what it was.
+const WITH_RESOLV_CONF: &str =
+    "mount --bind \"$0\" \"$(readlink -f /etc/resolv.conf)\" && exec \"$@\"";
+
 const READY_LIMIT: Duration = Duration::from_secs(15);
 const COMMAND_LIMIT: Duration = Duration::from_secs(20);
 
@@ -31,6 +35,7 @@ pub struct Edgefilter {
     globals: Vec<String>,
     policy: PathBuf,
     cni_cache: PathBuf,
+    resolv_conf: Option<PathBuf>,
     running: Option<Running>,
 }
 
@@ -59,6 +64,7 @@ impl Edgefilter {
             globals,
             policy,
             cni_cache: scratch.directory(container::CACHE)?,
+            resolv_conf: None,
             running: None,
         })
     }
@@ -83,6 +89,7 @@ impl Edgefilter {
             globals,
             policy: self.policy.clone(),
             cni_cache: self.cni_cache.clone(),
+            resolv_conf: self.resolv_conf.clone(),
             running: None,
         }
     }
@@ -141,6 +148,21 @@ impl Edgefilter {
         crate::netns::finish(self.run()?, READY_LIMIT)
     }
 
+    /// The daemon's process id, while it was started and not ended.
+    pub fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(Running::pid)
+    }
+
+    /// Has the daemon see these resolvers in its resolv.conf, from its next start on.
+    pub fn resolvers(&mut self, scratch: &Scratch, addresses: &[&str]) -> Result<()> {
+        let lines: Vec<String> = addresses
+            .iter()
+            .map(|address| format!("nameserver {address}"))
+            .collect();
+        self.resolv_conf = Some(scratch.file("resolv.conf", lines.join("\n"))?);
+        Ok(())
+    }
+
     /// What the daemon wrote to standard error so far.
     pub fn log(&self) -> String {
         self.running
@@ -197,7 +219,7 @@ impl Edgefilter {
 
     /// The machine's own containers are nobody's business here: the CNI cache is one of the test's own.
     fn run(&self) -> Result<std::process::Command> {
-        let mut command = self.command(&["run", "--policy"])?;
+        let mut command = self.prepared(self.resolv_conf.as_deref(), &["run", "--policy"])?;
         command
             .arg(&self.policy)
             .arg("--cni-cache")
@@ -206,11 +228,34 @@ impl Edgefilter {
     }
 
     fn command(&self, words: &[&str]) -> Result<std::process::Command> {
+        self.prepared(None, words)
+    }
+
+    /// With a resolv.conf of its own the program runs in a mount namespace of its own; what is mounted elsewhere is there too.
+    fn prepared(
+        &self,
+        resolv_conf: Option<&Path>,
+        words: &[&str],
+    ) -> Result<std::process::Command> {
         let binary = self
             .binary
             .as_ref()
             .context("there is no daemon in a run without a filter")?;
-        let mut command = self.namespace.command(binary);
+        let mut command = if let Some(file) = resolv_conf {
+            let mut command = self.namespace.command("unshare");
+            command.args([
+                "--mount",
+                "--propagation",
+                "slave",
+                "sh",
+                "-c",
+                WITH_RESOLV_CONF,
+            ]);
+            command.arg(file).arg(binary);
+            command
+        } else {
+            self.namespace.command(binary)
+        };
         command.args(&self.globals).args(words);
         // A colour code or a translated message must not decide a test.
         command

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::checks::Seen;
-use crate::netns::Namespace;
+use crate::netns::{Namespace, Running};
 
 /// The kinds of scan used here, each nmap's flag of the same letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,13 @@ pub fn nmap(
         done.stderr.trim()
     );
     Ok(found)
+}
+
+/// Starts nmap as somebody types it, without name look-ups: only what arrives of it counts.
+pub fn nmap_as_typed(namespace: &Namespace, arguments: &str) -> Result<Running> {
+    let mut words = vec!["nmap", "-n", "--host-timeout", "40s"];
+    words.extend(arguments.split_whitespace());
+    namespace.start(&words)
 }
 
 /// `Ports: 22/filtered/tcp//ssh///, 443/open/tcp//https///` and, for ports left out of the list

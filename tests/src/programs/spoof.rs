@@ -21,6 +21,11 @@ const LOST: Duration = Duration::from_secs(3);
 /// Bound on a tool.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Frames of a flood for each true one among them, that one included.
+const FLOOD: usize = BATCH / 2;
+/// True frames of a flood under way at most: with them up to 128 forged ones.
+const FLOOD_WINDOW: u64 = 4;
+
 /// A socket that sends frames as they are, many at a time.
 #[derive(Debug)]
 pub struct Blaster(PacketSocket);
@@ -45,27 +50,65 @@ impl Blaster {
         while sent < pairs {
             let now = (pairs - sent).min(BATCH as u64 / 2);
             wait(&arrived, (before + sent + now).saturating_sub(WINDOW))?;
-            self.send_pairs(forged, truthful, now as usize)?;
+            let frames = [forged, truthful].repeat(now as usize);
+            self.send(&frames, |index| index % 2 == 1)?;
             sent += now;
         }
         wait(&arrived, before + pairs)
     }
 
-    fn send_pairs(&self, forged: &[u8], truthful: &[u8], pairs: usize) -> Result<()> {
-        let mut parts = [forged, truthful].map(|frame| libc::iovec {
-            iov_base: frame.as_ptr().cast_mut().cast(),
-            iov_len: frame.len(),
-        });
+    /// Sends `count` frames that `forge` writes (it is told the number of each), and after each 31 of them a true one, as fast as
+    /// the true ones arrive; the last one is a true one. Returns how many true ones there were: all of them arrived, and
+    /// frames arrive in the order they were sent, so that no forged one was lost on the link either.
+    pub fn flood(
+        &self,
+        count: u64,
+        truthful: &[u8],
+        mut forge: impl FnMut(u64, &mut Vec<u8>),
+        arrived: impl Fn() -> Result<u64>,
+    ) -> Result<u64> {
+        let before = arrived()?;
+        let mut forged: Vec<Vec<u8>> = (1..FLOOD).map(|_| Vec::new()).collect();
+        let (mut sent, mut true_ones) = (0, 0);
+        while sent < count {
+            let now = (count - sent).min(FLOOD as u64 - 1);
+            for (frame, number) in forged.iter_mut().zip(sent..sent + now) {
+                forge(number, frame);
+            }
+            let mut frames: Vec<&[u8]> = forged.iter().map(Vec::as_slice).collect();
+            frames.truncate(now as usize);
+            frames.push(truthful);
+            wait(
+                &arrived,
+                (before + true_ones + 1).saturating_sub(FLOOD_WINDOW),
+            )?;
+            self.send(&frames, |index| index as u64 == now)?;
+            sent += now;
+            true_ones += 1;
+        }
+        wait(&arrived, before + true_ones)?;
+        Ok(true_ones)
+    }
+
+    /// Sends at most `BATCH` frames; `truthful` says which of them are true ones.
+    fn send(&self, frames: &[&[u8]], truthful: impl Fn(usize) -> bool) -> Result<()> {
+        let mut parts: Vec<libc::iovec> = frames
+            .iter()
+            .map(|frame| libc::iovec {
+                iov_base: frame.as_ptr().cast_mut().cast(),
+                iov_len: frame.len(),
+            })
+            .collect();
         // SAFETY: mmsghdr is plain data, for which all zeroes is a value.
         let mut messages: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
-        for (index, message) in messages.iter_mut().enumerate() {
-            message.msg_hdr.msg_iov = &raw mut parts[index % 2];
+        for (message, part) in messages.iter_mut().zip(&mut parts) {
+            message.msg_hdr.msg_iov = std::ptr::from_mut(part);
             message.msg_hdr.msg_iovlen = 1;
         }
-        let wanted = pairs * 2;
+        let wanted = parts.len().min(BATCH);
         let (mut done, mut since) = (0, Instant::now());
         while done < wanted {
-            // SAFETY: the messages from `done` to `wanted` lie inside the array; their parts point to the two frames, which
+            // SAFETY: the messages from `done` to `wanted` lie inside the array; their parts point to `frames`, which
             // the kernel only reads.
             let sent = unsafe {
                 libc::sendmmsg(
@@ -82,12 +125,12 @@ impl Blaster {
                 ensure!(
                     error.raw_os_error() == Some(libc::ENOBUFS) && since.elapsed() < LOST,
                     "cannot send {} frames: {error}",
-                    if done % 2 == 0 { "forged" } else { "true" }
+                    if truthful(done) { "true" } else { "forged" }
                 );
             }
             // The call ends at a frame it tried and failed to send. A filter on the way out dropped it, which is what
             // should become of a forged one. For a true one the queue was full for a moment.
-            if done < wanted && done % 2 == 0 {
+            if done < wanted && !truthful(done) {
                 done += 1;
             } else if done < wanted {
                 std::thread::sleep(Duration::from_micros(200));

@@ -1,6 +1,7 @@
 //! What the engine says of itself: the status, and names for readers of events.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use filter_common::row;
@@ -18,6 +19,8 @@ use crate::report::status::{
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Names {
     pub(in crate::daemon) interfaces: HashMap<u32, String>,
+    /// By the slot of its counters.
+    pub(in crate::daemon) slots: HashMap<u16, String>,
     pub(in crate::daemon) rules: HashMap<u16, String>,
     /// What a row stands for, by its slot.
     pub(in crate::daemon) rows: HashMap<u16, String>,
@@ -26,6 +29,24 @@ pub(in crate::daemon) struct Names {
 }
 
 impl Engine {
+    /// Stands for the policy in force, with the prefix files it names.
+    pub(in crate::daemon) fn fingerprint(&self) -> &str {
+        &self.loaded.fingerprint
+    }
+
+    /// The routers that routes name, as far as routes are asked for.
+    pub(in crate::daemon) fn gateways(&self) -> &[IpAddr] {
+        &self.links.gateways
+    }
+
+    /// This host's own addresses.
+    pub(in crate::daemon) fn own_addresses(&self) -> Vec<IpAddr> {
+        let facts = &self.links.facts;
+        let v4 = facts.own_v4.iter().copied().map(IpAddr::from);
+        v4.chain(facts.own_v6.iter().copied().map(IpAddr::from))
+            .collect()
+    }
+
     pub(super) fn rename(&self) {
         let rules: HashMap<u16, String> = self
             .slots
@@ -47,6 +68,11 @@ impl Engine {
                 .names
                 .iter()
                 .map(|(ifindex, name)| (*ifindex, name.clone()))
+                .collect(),
+            slots: self
+                .managed
+                .values()
+                .map(|managed| (managed.assignment.slot, managed.name.clone()))
                 .collect(),
             rules,
             rows,

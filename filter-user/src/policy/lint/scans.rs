@@ -36,7 +36,7 @@ pub(super) fn lint(policy: &Policy, marks: &Marks, report: &mut Report<'_>) {
     if let Some(span) = &marks.scans.action
         && scans.action == ScanAction::Block
     {
-        blocking(policy, span, marks, report);
+        blocking(policy, span, report);
     }
     if let Some(span) = &marks.scans.verified
         && scans.verified == ScanAction::Block
@@ -48,6 +48,20 @@ pub(super) fn lint(policy: &Policy, marks: &Marks, report: &mut Report<'_>) {
             "action = \"block\"",
             span,
             report,
+        );
+    }
+    let monitored = policy.profiles.iter().find(|profile| !profile.enforce);
+    if let (Some(span), Some(profile)) = (&marks.report.drop, monitored)
+        && policy.report.nftables.is_some_and(|nftables| nftables.drop)
+    {
+        report.warning(
+            "drop-in-monitor",
+            span.clone(),
+            format!(
+                "nftables drops what blocked sources send on every interface, also where profile `{}` is in monitor mode",
+                profile.name
+            ),
+            "write `drop = false` until every profile is enforced",
         );
     }
     if let (Some(webhook), Some(span)) = (&policy.report.webhook, &marks.report.url)
@@ -121,7 +135,7 @@ fn redundant(policy: &Policy, marks: &scans::Marks, report: &mut Report<'_>) {
 }
 
 /// What `action = "block"` may do to people, and what it will not do.
-fn blocking(policy: &Policy, span: &Range<usize>, marks: &Marks, report: &mut Report<'_>) {
+fn blocking(policy: &Policy, span: &Range<usize>, report: &mut Report<'_>) {
     let scans = &policy.scans;
     if !scans.enabled {
         idle(
@@ -142,23 +156,14 @@ fn blocking(policy: &Policy, span: &Range<usize>, marks: &Marks, report: &mut Re
             "write `enforce = true` in a profile, or `action = \"observe\"` until then",
         );
     }
-    let mut protected = scans.never_block.is_some();
-    for (profile, marks) in policy.profiles.iter().zip(&marks.profiles) {
-        for (rule, span) in profile.allow.iter().zip(&marks.allow) {
-            let AddressSet::Prefixes(from) = &rule.from else {
-                continue;
-            };
-            protected |= !from.is_empty();
-            if let Some(version) = whole_version(from) {
-                report.warning(
-                    "spares-everyone",
-                    span.clone(),
-                    format!("rule `{}` names every {version} address in `from`, and sources that a rule names are never blocked", rule.id),
-                    "write `from = \"any\"`, or name the sources that are meant",
-                );
-            }
-        }
-    }
+    // Who is spared because a rule names them must be named: a prefix of length 0 names nobody.
+    let names = |set: &PrefixSet| {
+        set.v4.iter().any(|net| net.prefix_len() > 0)
+            || set.v6.iter().any(|net| net.prefix_len() > 0)
+    };
+    let mut rules = policy.profiles.iter().flat_map(|profile| &profile.allow);
+    let protected = scans.never_block.is_some()
+        || rules.any(|rule| matches!(&rule.from, AddressSet::Prefixes(from) if names(from)));
     if !protected {
         report.warning(
             "nobody-spared",

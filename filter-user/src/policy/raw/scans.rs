@@ -44,7 +44,7 @@ pub(in super::super) struct RawReport {
 }
 
 pub(in super::super) struct RawNftables {
-    pub(in super::super) drop: Option<bool>,
+    pub(in super::super) drop: Option<Spanned<bool>>,
 }
 
 pub(in super::super) struct RawFile {
@@ -137,7 +137,7 @@ pub(super) fn report(policy: &Table<'_, '_>, report: &mut Report<'_>) -> RawRepo
     let alerts = inner(&outer, ("alerts", "report.alerts"), ALERTS_KEYS, report);
     RawReport {
         nftables: nftables.map(|table| RawNftables {
-            drop: table.flag("drop", report),
+            drop: table.spanned_flag("drop", report),
         }),
         file: file.map(|table| {
             table.require("path", report);

@@ -3,6 +3,12 @@
 use std::time::Duration;
 
 use super::*;
+use crate::policy::keys::{
+    ALERTS_KEYS, FILE_KEYS, NFTABLES_KEYS, REPORT_KEYS, SCANS_KEYS, SYSLOG_KEYS, THRESHOLD_KEYS,
+    THRESHOLDS_KEYS, WEBHOOK_KEYS,
+};
+use crate::policy::quantity::shown;
+use crate::policy::table::Key;
 
 const EDGE: &str = "[profiles.edge]\ninterfaces = \"eth0\"\n";
 
@@ -127,8 +133,8 @@ fn bounds_are_where_the_reference_says() {
         ("block_at_most = \"30d\"", "block_at_most = \"30d 1s\""),
         ("blocks_per_minute = 10000", "blocks_per_minute = 10001"),
         (
-            "thresholds.slow.within = \"1h\"",
-            "thresholds.slow.within = \"1h 1s\"",
+            "thresholds.slow.within = \"3h\"",
+            "thresholds.slow.within = \"3h 1s\"",
         ),
         (
             "thresholds.fast.within = \"1s\"",
@@ -145,6 +151,33 @@ fn bounds_are_where_the_reference_says() {
     ] {
         with(&format!("[scans]\n{good}"));
         assert_eq!(codes(&format!("[scans]\n{bad}")).len(), 1, "{bad}");
+    }
+}
+
+#[test]
+fn what_is_out_of_bounds_is_told_the_nearest_bound() {
+    for (text, cure) in [
+        ("[scans]\nblock_for = \"31d\"", "`\"30days\"` or less"),
+        ("[scans]\nblock_for = \"500ms\"", "`\"1s\"` or more"),
+        ("[scans]\nblock_for = \"90\"", "`\"90s\"` or `\"90m\"`"),
+        ("[scans]\nthresholds.fast.ports = 200", "from 2 to 128"),
+        (
+            "[scans]\nblock_for = \"2d\"",
+            "`block_at_most = \"2days\"` or more",
+        ),
+        ("[report.file]\npath = \"x.jsonl\"", "begin it with `/`"),
+        (
+            "[report.webhook]\nurl = \"https://me:word@x/\"",
+            "`secret_file`",
+        ),
+        ("[report.syslog]\nfacility = 1", "no keys"),
+    ] {
+        let errors = load_text(format!("version = 1\n{EDGE}{text}\n").as_bytes()).unwrap_err();
+        let cures: Vec<_> = errors.iter().map(|d| d.cure.as_str()).collect();
+        assert!(
+            matches!(cures[..], [only] if only.contains(cure)),
+            "{text}: {cures:?}"
+        );
     }
 }
 
@@ -214,31 +247,161 @@ fn plain_http_is_warned_about_unless_it_stays_here() {
 
 #[test]
 fn somebody_must_be_spared_where_scans_are_blocked() {
-    let block = "[scans]\naction = \"block\"\n";
     let rule = "[[profiles.edge.allow]]\nid = \"a\"\nprotocol = \"gre\"\n";
-    let codes = |rest: &str| warnings(&format!("{rule}{rest}"));
-    assert_eq!(codes(block), ["nobody-spared"]);
-    assert_eq!(
-        codes(&format!("from = \"any\"\n{block}")),
-        ["nobody-spared"]
-    );
-    assert_eq!(
-        codes(&format!("from = \"192.0.2.0/24\"\n{block}")),
-        Vec::<&str>::new()
-    );
-    assert_eq!(
-        codes(&format!("{block}never_block = \"192.0.2.7\"")),
-        Vec::<&str>::new()
-    );
-    assert_eq!(
-        codes(&format!("{block}exempt = \"192.0.2.7\"")),
-        ["nobody-spared"]
-    );
-    assert_eq!(codes("[scans]\naction = \"observe\""), Vec::<&str>::new());
+    for (from, scans, expected) in [
+        ("", "action = \"block\"", vec!["nobody-spared"]),
+        (
+            "from = \"any\"",
+            "action = \"block\"",
+            vec!["nobody-spared"],
+        ),
+        // Whole versions name nobody.
+        (
+            "from = [\"0.0.0.0/0\", \"::/0\"]",
+            "action = \"block\"",
+            vec!["nobody-spared"],
+        ),
+        (
+            "",
+            "action = \"block\"\nexempt = \"192.0.2.7\"",
+            vec!["nobody-spared"],
+        ),
+        ("from = \"192.0.2.0/24\"", "action = \"block\"", vec![]),
+        (
+            "from = [\"0.0.0.0/0\", \"2001:db8::/32\"]",
+            "action = \"block\"",
+            vec![],
+        ),
+        (
+            "",
+            "action = \"block\"\nnever_block = \"192.0.2.7\"",
+            vec![],
+        ),
+        ("", "action = \"observe\"", vec![]),
+        ("", "", vec![]),
+    ] {
+        let text = format!("{rule}{from}\n[scans]\n{scans}\n");
+        assert_eq!(warnings(&text), expected, "{from} {scans}");
+    }
 }
 
 #[test]
 fn what_another_key_decides_waits_for_sound_syntax() {
     let text = "[scans]\nblock_for = \"2d\"\nthresholds.fast.within = \"6m\"\nx = = 1\nblock_at_most = \"3d\"\n";
     assert_eq!(codes(text), ["syntax"]);
+}
+
+/// What stands in the reference under a header, down to the next one.
+fn section(header: &str) -> String {
+    let reference = fs::read_to_string(repository().join("docs/policy.md")).unwrap();
+    let begin = reference.find(&format!("\n{header}\n"));
+    let rest = &reference[begin.unwrap_or_else(|| panic!("no header {header}")) + 1..];
+    let end = rest[1..].find("\n#").map_or(rest.len(), |end| end + 1);
+    rest[..end].to_owned()
+}
+
+#[test]
+fn each_table_of_the_reference_has_its_keys_and_no_others() {
+    let tables: [(&str, &[&[Key]]); 7] = [
+        ("## Scans: `[scans]`", &[SCANS_KEYS]),
+        (
+            "### Thresholds: `[scans.thresholds]`",
+            &[THRESHOLDS_KEYS, THRESHOLD_KEYS],
+        ),
+        ("## Reports: `[report]`", &[REPORT_KEYS]),
+        (
+            "### The host firewall: `[report.nftables]`",
+            &[NFTABLES_KEYS],
+        ),
+        (
+            "### Files and the system log: `[report.file]` and `[report.syslog]`",
+            &[FILE_KEYS, SYSLOG_KEYS],
+        ),
+        ("### Webhooks: `[report.webhook]`", &[WEBHOOK_KEYS]),
+        ("### Alerts: `[report.alerts]`", &[ALERTS_KEYS]),
+    ];
+    for (header, keys) in tables {
+        let text = section(header);
+        let rows = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let keys = keys.iter().copied().flatten().map(|key| key.name);
+        assert_eq!(
+            rows.collect::<Vec<_>>(),
+            keys.collect::<Vec<_>>(),
+            "{header}"
+        );
+    }
+}
+
+#[test]
+fn the_reference_has_the_figures_of_the_presets() {
+    let text = section("### What makes a scan");
+    let rows: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let expected = Scans::PRESETS.map(|(name, thresholds)| {
+        let cells = thresholds.map(|t| {
+            format!(
+                "{} ports or {} hosts within {}",
+                t.ports,
+                t.hosts,
+                shown(t.within)
+            )
+        });
+        format!("| `{name}` | {} |", cells.join(" | "))
+    });
+    assert_eq!(rows, expected);
+    let (default, alerts) = (Scans::default(), Alerts::default());
+    for (header, word) in [
+        (
+            "## Scans: `[scans]`",
+            format!(
+                "| `blocks_per_minute` | number, 1-10000 | {} |",
+                default.blocks_per_minute
+            ),
+        ),
+        (
+            "## Scans: `[scans]`",
+            format!(
+                "| `block_for` | time | `\"{}\"` |",
+                shown(default.block_for)
+            ),
+        ),
+        (
+            "### Alerts: `[report.alerts]`",
+            format!("| `factor` | number, 1.1-1000 | {} |", alerts.factor),
+        ),
+        (
+            "### Alerts: `[report.alerts]`",
+            format!(
+                "| `drops_per_second` | number | {} |",
+                alerts.drops_per_second
+            ),
+        ),
+        (
+            "### Alerts: `[report.alerts]`",
+            format!(
+                "| `scans_per_minute` | number | {} |",
+                alerts.scans_per_minute
+            ),
+        ),
+        (
+            "### Alerts: `[report.alerts]`",
+            format!(
+                "| `source_per_second` | number | {} |",
+                alerts.source_per_second
+            ),
+        ),
+        (
+            "### Alerts: `[report.alerts]`",
+            format!(
+                "| `quiet` | time, 1 s to 30 days | `\"{}\"` |",
+                shown(alerts.quiet)
+            ),
+        ),
+    ] {
+        assert!(section(header).contains(&word), "{header}: {word}");
+    }
 }

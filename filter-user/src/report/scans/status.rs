@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::policy::{ScanAction, Scans};
 use crate::report::printable;
 use crate::report::table::{RED, YELLOW, paint};
+use crate::scans::outlets::OutletState;
+use crate::scans::outlets::nft::NftState;
 
 /// Scans, blocks, and where they are reported to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,23 +32,8 @@ pub struct ScanStatus {
     pub shed: u64,
     /// Where scans and blocks are reported to.
     pub outlets: Vec<OutletState>,
-}
-
-/// How a place does that scans and blocks are reported to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OutletState {
-    /// `nftables`, `file`, `syslog`, `webhook`
-    pub name: String,
-    /// What was last tried worked.
-    pub ok: bool,
-    /// Why it did not.
-    pub error: Option<String>,
-    /// Reports handed over since the daemon started.
-    pub sent: u64,
-    /// Reports lost since the daemon started.
-    pub shed: u64,
-    /// Reports that wait.
-    pub waiting: u64,
+    /// The table in the host's firewall, where the policy asks for it.
+    pub nftables: Option<NftState>,
 }
 
 impl ScanStatus {
@@ -86,34 +73,45 @@ impl ScanStatus {
         }
         text.push('\n');
         for outlet in &self.outlets {
-            outlet.render(text, colour);
+            render_outlet(outlet, text, colour);
+        }
+        if let Some(nft) = &self.nftables {
+            let does = if nft.drop { "dropped" } else { "listed" };
+            let _ = writeln!(
+                text,
+                "  nftables: {}; {} sources {does}",
+                state(nft.ok, nft.error.as_deref(), colour),
+                nft.elements
+            );
         }
     }
 }
 
-impl OutletState {
-    fn render(&self, text: &mut String, colour: bool) {
-        let state = match (&self.error, self.ok) {
-            (_, true) => "ok".to_owned(),
-            (None, false) => paint("not ok", RED, colour),
-            (Some(error), false) => paint(&printable(error), RED, colour),
-        };
-        // Writing into a String cannot fail, hence the ignored results.
-        let _ = write!(
-            text,
-            "  {}: {state}; {} sent",
-            printable(&self.name),
-            self.sent
-        );
-        if self.waiting > 0 {
-            let _ = write!(text, ", {} waiting", self.waiting);
-        }
-        if self.shed > 0 {
-            let lost = format!("{} lost", self.shed);
-            let _ = write!(text, ", {}", paint(&lost, YELLOW, colour));
-        }
-        text.push('\n');
+fn state(ok: bool, error: Option<&str>, colour: bool) -> String {
+    match (ok, error) {
+        (true, _) => "ok".to_owned(),
+        (false, None) => paint("not ok", RED, colour),
+        (false, Some(error)) => paint(&printable(error), RED, colour),
     }
+}
+
+fn render_outlet(outlet: &OutletState, text: &mut String, colour: bool) {
+    // Writing into a String cannot fail, hence the ignored results.
+    let _ = write!(
+        text,
+        "  {}: {}; {} sent",
+        printable(&outlet.name),
+        state(outlet.ok, outlet.error.as_deref(), colour),
+        outlet.sent
+    );
+    if outlet.waiting > 0 {
+        let _ = write!(text, ", {} waiting", outlet.waiting);
+    }
+    if outlet.shed > 0 {
+        let lost = format!("{} lost", outlet.shed);
+        let _ = write!(text, ", {}", paint(&lost, YELLOW, colour));
+    }
+    text.push('\n');
 }
 
 #[cfg(test)]
@@ -144,6 +142,12 @@ pub(in crate::report) mod tests {
                     waiting: 1000,
                 },
             ],
+            nftables: Some(NftState {
+                ok: true,
+                drop: true,
+                elements: 1,
+                ..NftState::default()
+            }),
             ..ScanStatus::new(&Scans {
                 action: ScanAction::Block,
                 ..Scans::default()
@@ -162,6 +166,7 @@ scans: sensitivity medium, action block; 2 open, 1 of at most 65536 sources bloc
   7 of at most 49152 sources remembered; 3 probes not looked at, for want of budget
   file: ok; 12 sent
   webhook: connection\u{fffd} refused; 4 sent, 1000 waiting, 5 lost
+  nftables: ok; 1 sources dropped
 "
         );
     }

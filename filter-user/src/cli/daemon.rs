@@ -1,0 +1,31 @@
+//! Asking the daemon: the runtime it takes, and how a command ends when nobody answers.
+
+use std::future::Future;
+
+use anyhow::{Context, Result};
+use tokio::runtime::Builder;
+
+use super::{Globals, Outcome, report_error};
+use crate::control::ClientError;
+
+/// Waits for the answer. A daemon that cannot be reached is an outcome, and was said.
+pub(super) fn ask(
+    globals: &Globals,
+    question: impl Future<Output = Result<Outcome>>,
+) -> Result<Outcome> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    match runtime.block_on(question) {
+        Err(error)
+            if error
+                .downcast_ref()
+                .is_some_and(ClientError::is_unreachable) =>
+        {
+            report_error(&error, globals);
+            Ok(Outcome::Unreachable)
+        }
+        answered => answered,
+    }
+}

@@ -1,0 +1,1 @@
+//! The detector's behaviour, with the clock given.
