@@ -98,6 +98,15 @@ pub const fn key(address: &Address) -> u64 {
     }
 }
 
+/// What the table of blocks knows a /64 by: the first half of its addresses, at a place where no address has one.
+#[inline(always)]
+pub const fn network(address: &Address) -> Address {
+    Address {
+        hi: 0,
+        lo: address.hi,
+    }
+}
+
 /// The first ten bits of `fe80::/10`.
 const LINK_LOCAL: u64 = 0x3fa;
 
@@ -184,11 +193,12 @@ pub const fn mixed(destination: &Address) -> u64 {
     destination.lo ^ destination.hi.rotate_left(32)
 }
 
-/// A target as far as repetitions are told apart: host, port and pattern. The cell's bitmap is small anyway.
+/// A target as far as repetitions are told apart: host, port and pattern. The cell's bitmap is small, so `seed` is
+/// secret: who knew which ports share a bit could scan those unseen.
 #[inline(always)]
-pub const fn target(refused: &Refused, pattern: Pattern) -> u64 {
+pub const fn target(refused: &Refused, pattern: Pattern, seed: u64) -> u64 {
     let port = (port(refused, pattern) as u64) << 8 | pattern as u64;
-    hash(refused.destination, port)
+    hash(refused.destination ^ port.rotate_left(40), seed)
 }
 
 /// The port that is probed: the protocol number for a scan of those; 0 for ICMP.

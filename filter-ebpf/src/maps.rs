@@ -86,7 +86,7 @@ pub static SCAN_CELLS: Array<ScanCell, CELL_SLOTS, MAPPED> = Array::new();
 pub static SCAN_COUNTERS: PerCpuArray<ScanCounters, 1> = PerCpuArray::new();
 #[btf_map]
 pub static PROBES: RingBuf<(), PROBE_RING> = RingBuf::new();
-/// An address, or the first half of one: a /64.
+/// An address, or `scan::network` of a /64.
 #[btf_map]
 pub static BLOCKS: HashMap<Address, Block, BLOCK_SLOTS> = HashMap::new();
 /// A bit for what `scan::hash` makes of a blocked source: what is not blocked is rarely looked up.

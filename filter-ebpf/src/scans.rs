@@ -40,12 +40,11 @@ extern "C" fn blocked(hi: u64, lo: u64) -> u64 {
         // SAFETY: a live map value; the daemon replaces values as a whole.
         unsafe { maps::BLOCKS.get(key) }.is_some_and(|block| block.until > now)
     };
-    let mut key = Address { hi, lo };
-    if in_force(&key) {
+    let source = Address { hi, lo };
+    if in_force(&source) {
         return 1;
     }
-    key.lo = 0;
-    u64::from(hi != 0 && in_force(&key))
+    u64::from(hi != 0 && in_force(&scan::network(&source)))
 }
 
 /// Remembers a peer that was sent data. Written once a second at most; whom it takes the place of is forgotten.
@@ -115,7 +114,7 @@ extern "C" fn account_refused(
     };
     // SAFETY: a live map value that only this CPU writes; XDP does not nest on one CPU.
     let cell = unsafe { &mut *cell };
-    let target = scan::target(&refused, pattern);
+    let target = scan::target(&refused, pattern, control.seed);
     let visit = scan::visit(cell, source, target, scan::coarse_seconds(now));
     if matches!(visit, Visit::Known) {
         return 0;

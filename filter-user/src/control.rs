@@ -14,7 +14,7 @@
 //!   [`BlockRecord`](crate::scans::record::BlockRecord) that is in force, or that was.
 //!
 //! Whatever is refused is answered by `{"error": TEXT}`: 400 for what makes no sense, 404 for what is not there, 409 for a
-//! source that must not be blocked, 503 for what cannot be answered now.
+//! source that must not be blocked, or for which there is no room, 503 for what cannot be answered now.
 
 mod client;
 mod connection;

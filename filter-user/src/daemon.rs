@@ -162,7 +162,7 @@ async fn serve(
             _ = hangup.recv() => {
                 notify(&[NotifyState::Reloading]);
                 reload(engine, watch).await;
-                teller.look(engine);
+                teller.tell(engine);
                 notify(&[NotifyState::Ready]);
                 shared.set_status(engine.status());
             }

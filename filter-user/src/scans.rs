@@ -16,6 +16,7 @@ pub mod record;
 mod scan;
 mod source;
 mod strikes;
+mod tally;
 #[cfg(test)]
 mod tests;
 

@@ -135,7 +135,12 @@ mod tests {
             "drop_source",
             "drop_port",
         ];
-        let forged = ["drop_martian", "drop_own_address", "drop_reverse_path"];
+        let forged = [
+            "drop_martian",
+            "drop_own_address",
+            "drop_reverse_path",
+            "drop_blocked",
+        ];
         let mut wanted: Vec<((bool, bool), &str)> = Vec::new();
         for container in [false, true] {
             wanted.extend(refused.map(|reason| ((container, true), reason)));

@@ -4,6 +4,8 @@
 //! Needs root; without it each test prints why it is skipped, and with CI=true that is a failure.
 //! EDGEFILTER_SEED and EDGEFILTER_PACKETS change what the oracle is compared on.
 
+#[path = "kernel/blocks.rs"]
+mod blocks;
 #[path = "kernel/bypass.rs"]
 mod bypass;
 #[path = "kernel/events.rs"]
@@ -22,6 +24,8 @@ mod pins;
 mod program;
 #[path = "kernel/rates.rs"]
 mod rates;
+#[path = "kernel/scans.rs"]
+mod scans;
 #[path = "kernel/sources.rs"]
 mod sources;
 #[path = "kernel/swaps.rs"]

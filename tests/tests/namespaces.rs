@@ -33,6 +33,10 @@ mod forgeries;
 mod hardening;
 #[path = "namespaces/interfaces.rs"]
 mod interfaces;
+#[path = "namespaces/nftables.rs"]
+mod nftables;
+#[path = "namespaces/nftables_packets.rs"]
+mod nftables_packets;
 #[path = "namespaces/scan_arena.rs"]
 mod scan_arena;
 #[path = "namespaces/scan_benign.rs"]
@@ -57,3 +61,5 @@ mod support;
 mod timeline;
 #[path = "namespaces/tools.rs"]
 mod tools;
+#[path = "namespaces/webhook.rs"]
+mod webhook;

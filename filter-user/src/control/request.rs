@@ -62,6 +62,9 @@ pub enum Refusal {
     /// The source must never be blocked.
     #[error("{0}")]
     Protected(String),
+    /// There is no room.
+    #[error("{0}")]
+    Full(String),
     /// Not now; later, perhaps.
     #[error("{0}")]
     NotNow(String),

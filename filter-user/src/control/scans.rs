@@ -202,7 +202,7 @@ impl IntoResponse for Refusal {
         let code = match self {
             Self::Wrong(_) => StatusCode::BAD_REQUEST,
             Self::Unknown(_) => StatusCode::NOT_FOUND,
-            Self::Protected(_) => StatusCode::CONFLICT,
+            Self::Protected(_) | Self::Full(_) => StatusCode::CONFLICT,
             Self::NotNow(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         refusal(code, &self.to_string())

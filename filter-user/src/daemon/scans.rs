@@ -28,7 +28,7 @@ use crate::scans::Moment;
 use crate::scans::detector::{Block, BlockError, CAPACITY, Detector, Effect, Peers, SOURCES};
 use crate::scans::insight::{Insight, Totals};
 use crate::scans::outlets::Outlets;
-use crate::scans::outlets::nft::Nft;
+use crate::scans::outlets::nft::{self, Nft, NftError, Removal};
 use crate::scans::probe::Probe;
 use crate::scans::record::{BlockRecord, Origin, Report};
 pub(super) use host::{Teller, Told};
@@ -125,6 +125,10 @@ impl Watcher {
         };
         keeper.apply(effects);
         keeper.follow_nftables();
+        if keeper.nft.is_none() {
+            // a daemon before us may have had another policy
+            tokio::task::spawn_blocking(|| removed(nft::remove_blocking()));
+        }
         Ok(Self {
             ring,
             pins: pins.clone(),
@@ -272,18 +276,16 @@ impl Keeper {
     /// Other settings.
     fn replace(&mut self, told: Arc<Told>, now: Moment) {
         let effects = self.detector.replace(Arc::clone(&told.settings), now);
-        let former = std::mem::replace(&mut self.told, told);
+        self.told = told;
         self.apply(effects);
-        if former.reporting != self.told.reporting {
-            self.outlets.replace(&self.told.reporting);
-            self.insight = match (self.insight.take(), self.told.reporting.alerts) {
-                (Some(mut insight), Some(settings)) => {
-                    insight.replace(settings);
-                    Some(insight)
-                }
-                (_, settings) => settings.map(Insight::new),
-            };
-        }
+        self.outlets.replace(&self.told.reporting);
+        self.insight = match (self.insight.take(), self.told.reporting.alerts) {
+            (Some(mut insight), Some(settings)) => {
+                insight.replace(settings);
+                Some(insight)
+            }
+            (_, settings) => settings.map(Insight::new),
+        };
         self.follow_nftables();
     }
 
@@ -362,7 +364,7 @@ impl Keeper {
         let effects = done.map_err(|error| match error {
             BlockError::Protected { .. } => Refusal::Protected(error.to_string()),
             BlockError::NotBlocked(_) => Refusal::Unknown(error.to_string()),
-            BlockError::Full => Refusal::NotNow(error.to_string()),
+            BlockError::Full => Refusal::Full(error.to_string()),
             BlockError::Prefix(_) | BlockError::Time => Refusal::Wrong(error.to_string()),
         })?;
         let told = effects.iter().rev().find_map(|effect| {
@@ -395,7 +397,11 @@ impl Keeper {
 }
 
 async fn end(nft: Nft) {
-    if let Err(error) = nft.end().await {
+    removed(nft.end().await);
+}
+
+fn removed(outcome: Result<Removal, NftError>) {
+    if let Err(error) = outcome {
         tracing::warn!(%error, "cannot remove the table `inet edgefilter`");
     }
 }

@@ -11,11 +11,12 @@ use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
 use filter_common::layout::{Binding, Config, RateLimits};
 use filter_common::limits::{
-    BANKS, CONFIG_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS, MATRIX_ROW, RULE_SLOTS, SCAN_CELLS,
-    SOURCE_CLASSES, VLAN_IDS, VLAN_TABLES,
+    BANKS, BLOCKS, CONFIG_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS, MATRIX_ROW, RULE_SLOTS,
+    SCAN_CELLS, SOURCE_CLASSES, VLAN_IDS, VLAN_TABLES,
 };
 use filter_common::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
 use filter_common::service::SERVICES;
+use ipnet::IpNet;
 
 use super::memory::MappedArray;
 use super::pins::{POLICY_MAPS, Pins, STATE_MAPS};
@@ -123,6 +124,14 @@ pub enum LoadError {
     /// Memory or directories.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// The table of blocks holds no more.
+    #[error(
+        "{BLOCKS} sources are blocked, and no more can be: unblock some, or wait until blocks end"
+    )]
+    BlocksFull,
+    /// Neither an address nor an IPv6 /64 of one party.
+    #[error("{0} cannot be blocked: only an address can, or an IPv6 /64 that is not link-local")]
+    NoSource(IpNet),
     /// The object was built wrong.
     #[error("the program object has no {0}")]
     Missing(&'static str),

@@ -129,11 +129,18 @@ impl ScanTables {
 
     /// Blocks a source, or changes how long it is blocked. In force for packets that come after the call.
     pub fn block(&mut self, source: IpNet, block: Block) -> Result<(), LoadError> {
-        let key = pod::Address(address(source));
+        let key = pod::Address(block_key(source)?);
         let known = self.blocks.get(&key, 0).is_ok();
         self.blocks
             .insert(key, pod::Block(block), 0)
-            .map_err(LoadError::program)?;
+            .map_err(|error| match error {
+                MapError::SyscallError(error)
+                    if error.io_error.raw_os_error() == Some(libc::E2BIG) =>
+                {
+                    LoadError::BlocksFull
+                }
+                error => LoadError::program(error),
+            })?;
         if known {
             return Ok(());
         }
@@ -147,9 +154,14 @@ impl ScanTables {
 
     /// Takes a block off; whether there was one.
     pub fn unblock(&mut self, source: IpNet) -> Result<bool, LoadError> {
-        match self.blocks.remove(&pod::Address(address(source))) {
+        match self.blocks.remove(&pod::Address(block_key(source)?)) {
             Ok(()) => {}
             Err(MapError::KeyNotFound) => return Ok(false),
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+            {
+                return Ok(false);
+            }
             Err(error) => return Err(LoadError::program(error)),
         }
         let bit = self.bit(source);
@@ -167,10 +179,7 @@ impl ScanTables {
 
     /// Whether we sent the peer data over a TCP connection that it opened, not longer ago than `within`.
     pub fn is_verified(&self, peer: IpAddr, within: Duration) -> io::Result<bool> {
-        let hash = self.hash(match peer {
-            IpAddr::V4(v4) => Address::v4(v4.to_bits()),
-            IpAddr::V6(v6) => Address::v6(v6.to_bits()),
-        });
+        let hash = self.hash(peer);
         let word = self.verified.read((hash >> 48) as usize)?;
         let now = scan::coarse_seconds(monotonic()?);
         let age = COARSE_SECOND * now.saturating_sub(word as u32);
@@ -179,7 +188,7 @@ impl ScanTables {
 
     /// Refused packets of a source that were counted and not reported yet.
     pub fn unreported(&self, source: IpNet) -> io::Result<u64> {
-        let key = scan::key(&address(source));
+        let key = scan::key(&address(source.addr()));
         let at = (scan::hash(key, self.seed) >> 51) as usize;
         let mut packets = 0;
         for cpu in 0..self.cpus {
@@ -191,13 +200,13 @@ impl ScanTables {
         Ok(packets)
     }
 
-    fn hash(&self, address: Address) -> u64 {
-        scan::hash(scan::key(&address), self.seed)
+    fn hash(&self, source: IpAddr) -> u64 {
+        scan::hash(scan::key(&address(source)), self.seed)
     }
 
     /// The bit of the filter that stands for a source.
     fn bit(&self, source: IpNet) -> u32 {
-        let hash = self.hash(address(source));
+        let hash = self.hash(source.addr());
         ((hash >> 50) as u32) << 6 | (hash & 63) as u32
     }
 
@@ -250,18 +259,31 @@ fn ip(address: &Address) -> IpAddr {
     }
 }
 
-/// As the program looks it up: a /64 is its first half alone.
-fn address(source: IpNet) -> Address {
+fn address(source: IpAddr) -> Address {
     match source {
-        IpNet::V4(net) => Address::v4(net.addr().to_bits()),
-        IpNet::V6(net) => Address::v6(net.addr().to_bits()),
+        IpAddr::V4(v4) => Address::v4(v4.to_bits()),
+        IpAddr::V6(v6) => Address::v6(v6.to_bits()),
+    }
+}
+
+/// As the program looks it up: an address, or a /64 that is one party's alone.
+fn block_key(source: IpNet) -> Result<Address, LoadError> {
+    let host = address(source.addr());
+    let is_other = source.addr().is_ipv6() && host.hi == 0;
+    match source.max_prefix_len() - source.prefix_len() {
+        0 if !is_other => Ok(host),
+        64 if !is_other && scan::key(&host) == host.hi => Ok(scan::network(&host)),
+        _ => Err(LoadError::NoSource(source)),
     }
 }
 
 fn net(key: &Address) -> IpNet {
     match ip(key) {
         IpAddr::V4(v4) => Ipv4Net::from(v4).into(),
-        IpAddr::V6(v6) if key.lo == 0 => Ipv6Net::new_assert(v6, 64).into(),
+        IpAddr::V6(_) if key.hi == 0 && key.lo >> 48 != 0 => {
+            let first = Ipv6Addr::from_bits(u128::from(key.lo) << 64);
+            Ipv6Net::new_assert(first, 64).into()
+        }
         IpAddr::V6(v6) => Ipv6Net::from(v6).into(),
     }
 }

@@ -440,6 +440,7 @@ mod tests {
                 "  7 of at most 49152 sources remembered; 3 probes not looked at, for want of budget",
                 "  file: ok; 12 sent",
                 "  webhook: connection\u{fffd} refused; 4 sent, 1000 waiting, 5 lost",
+                "  nftables: ok; 1 source dropped",
                 "warning: edge.toml:9:1: warning: never matches",
             ]
         );

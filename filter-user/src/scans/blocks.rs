@@ -124,3 +124,76 @@ impl Blocks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(number: u8, until: u64, origin: Origin) -> Block {
+        Block {
+            source: IpNet::from(std::net::IpAddr::from([192, 0, 2, number])),
+            since: Duration::ZERO,
+            until: Duration::from_secs(until),
+            strikes: 1,
+            origin,
+            scan: None,
+        }
+    }
+
+    fn numbers(blocks: &Blocks) -> Vec<u64> {
+        let in_order = blocks.in_order();
+        in_order.iter().map(|block| block.until.as_secs()).collect()
+    }
+
+    #[test]
+    fn the_one_that_ends_soonest_makes_room() {
+        let mut blocks = Blocks::new(3);
+        for (number, until) in [(1, 30), (2, 10), (3, 20)] {
+            assert_eq!(blocks.insert(block(number, until, Origin::Scan)), Ok(None));
+        }
+        // would end as soon as the first to go
+        assert_eq!(blocks.insert(block(4, 10, Origin::Scan)), Err(Full));
+        assert_eq!(numbers(&blocks), [10, 20, 30]);
+        let gone = blocks.insert(block(4, 11, Origin::Scan)).unwrap();
+        assert_eq!(gone, Some(block(2, 10, Origin::Scan)));
+        assert_eq!(numbers(&blocks), [11, 20, 30]);
+        // a person is not asked how long
+        let gone = blocks.insert(block(5, 1, Origin::Manual)).unwrap();
+        assert_eq!(gone, Some(block(4, 11, Origin::Scan)));
+        // another end for the same source takes no room
+        assert_eq!(blocks.insert(block(5, 2, Origin::Manual)), Ok(None));
+        assert_eq!(numbers(&blocks), [2, 20, 30]);
+    }
+
+    #[test]
+    fn manual_blocks_never_make_room() {
+        let mut blocks = Blocks::new(2);
+        for number in [1, 2] {
+            assert_eq!(blocks.insert(block(number, 10, Origin::Manual)), Ok(None));
+        }
+        assert_eq!(blocks.insert(block(3, 99, Origin::Scan)), Err(Full));
+        assert_eq!(blocks.insert(block(3, 99, Origin::Manual)), Err(Full));
+        assert_eq!(blocks.insert(block(2, 99, Origin::Manual)), Ok(None));
+        assert_eq!(numbers(&blocks), [10, 99]);
+    }
+
+    #[test]
+    fn ends_in_time_and_in_order() {
+        let mut blocks = Blocks::new(9);
+        for (number, until, origin) in [
+            (1, 30, Origin::Scan),
+            (2, 10, Origin::Manual),
+            (3, 20, Origin::Scan),
+        ] {
+            assert_eq!(blocks.insert(block(number, until, origin)), Ok(None));
+        }
+        let mut pop = |now| blocks.pop_ended(Duration::from_secs(now));
+        assert_eq!(pop(9), None);
+        assert_eq!(pop(10), Some(block(2, 10, Origin::Manual)));
+        assert_eq!(pop(10), None);
+        assert_eq!(pop(99), Some(block(3, 20, Origin::Scan)));
+        assert_eq!(pop(99), Some(block(1, 30, Origin::Scan)));
+        assert_eq!(pop(99), None);
+        assert_eq!(blocks.len(), 0);
+    }
+}

@@ -1,10 +1,10 @@
 //! From probes to scans, blocks and reports. Pure: the clock is given, and what is to be done comes back as [`Effect`]s;
 //! nothing here touches the kernel, a file or the network.
 //!
-//! Everything is bounded, whatever comes: sources below the thresholds by [`Memory`]'s first two figures and half a
-//! million ports and hosts, [`OPEN`] scans of at most 256 ports, 256 hosts and 64 decoys each, [`CLOSED`] records of
-//! former scans, [`CAPACITY`] blocks and as many sources with strikes: below 100 MB together, and some kilobytes as
-//! long as nobody scans.
+//! Everything is bounded, whatever comes: sources below the thresholds by [`Memory`]'s first two figures and a quarter
+//! of a million ports and hosts, [`OPEN`] scans with 256 ports, 256 hosts and 64 decoys each (more is only counted),
+//! [`CLOSED`] records of former scans, [`CAPACITY`] blocks and as many sources with strikes: some 100 MB together, and
+//! some kilobytes as long as nobody scans.
 
 mod manual;
 mod view;
@@ -17,7 +17,7 @@ use ipnet::IpNet;
 
 pub use super::blocks::{Block, CAPACITY};
 pub use super::protected::Protected;
-pub use manual::{BlockError, LONGEST_BLOCK};
+pub use manual::BlockError;
 pub use view::Memory;
 
 use super::Moment;
@@ -34,13 +34,15 @@ use crate::policy::{LONGEST_WINDOW, ScanAction, Scans};
 /// A scan is over when nothing came for this long: three times the pause between two probes of `nmap -T0`.
 pub const SILENCE: Duration = Duration::from_mins(15);
 /// Most scans that are open at once. Beyond, the one with the fewest targets is closed.
-pub const OPEN: usize = 2048;
+pub const OPEN: usize = 1024;
 /// Closed scans that are remembered.
 pub const CLOSED: usize = 1000;
 /// A scan that goes on is reported this often at most.
 const UPDATE: Duration = Duration::from_mins(1);
 /// Sources that cross a threshold within this time, with the same probes, are one scan.
 const TOGETHER: Duration = Duration::from_secs(5);
+/// How far apart the same probe of several sources may come: nmap sends those of its decoys back to back.
+const BACK_TO_BACK: Duration = Duration::from_millis(300);
 /// Latest scans that a new one is compared with.
 const LATEST: usize = 64;
 /// Sources below the thresholds that are remembered at most.
@@ -192,7 +194,7 @@ impl Detector {
         effects
     }
 
-    /// Goes on by new settings. Blocks of sources that are protected or exempt now are lifted, and all automatic ones
+    /// Goes on by new settings. Scans of sources that are exempt now are closed; blocks of sources that are protected or exempt now are lifted, and all automatic ones
     /// if the policy does not block any more.
     pub fn replace(&mut self, settings: Arc<Settings>, now: Moment) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -203,8 +205,13 @@ impl Detector {
             self.sources.clear();
         }
         for main in self.by_number() {
-            let ignored = !scans.enabled || exempt(scans, &main);
-            if ignored {
+            let Some(scan) = self.open.get(&main) else {
+                continue;
+            };
+            // what is protected decides what counts as one source
+            let key_now = |party: &Party| key(party.net.addr(), &settings.protected);
+            let other = scan.parties().any(|party| key_now(party) != party.key);
+            if other || !scans.enabled || exempt(scans, &main) {
                 self.close(&main, now, &mut effects);
             }
         }
@@ -265,7 +272,7 @@ impl Detector {
             self.decoys.insert(key, scan.source.key);
             let about = (scan.id.as_str(), Doubling::No);
             self.judge.judge(&mut party, about, (now, peers), effects);
-            scan.evidence.packets += source.evidence.packets;
+            scan.evidence.packets = (scan.evidence.packets).saturating_add(source.evidence.packets);
             scan.evidence.last = scan.evidence.last.max(source.evidence.last);
             scan.decoys.push(party);
             scan.changed = true;
@@ -299,7 +306,7 @@ impl Detector {
             lately.take_while(|(opened, _)| now.since_boot.saturating_sub(*opened) <= TOGETHER);
         let main = lately.find(|(_, main)| {
             self.open.get(main).is_some_and(|scan| {
-                scan.decoys.len() < DECOYS && source.evidence.is_like(&scan.evidence, TOGETHER)
+                scan.decoys.len() < DECOYS && source.evidence.is_like(&scan.evidence, BACK_TO_BACK)
             })
         });
         main.map(|(_, main)| *main)

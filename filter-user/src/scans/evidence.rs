@@ -18,6 +18,7 @@ use filter_common::scan::Pattern;
 
 use super::probe::Probe;
 use super::record;
+use super::tally::Tally;
 use crate::policy::{LONGEST_WINDOW, MOST_TARGETS, Threshold};
 
 /// What a target counts for in a threshold: these are halves.
@@ -26,13 +27,13 @@ const HALVES: usize = 2;
 pub(super) const REMEMBERED: usize = MOST_TARGETS as usize * HALVES;
 
 /// A port as people see it: what it is a port of, and its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Service {
     kind: Kind,
     number: u16,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Tcp,
     Udp,
@@ -102,6 +103,13 @@ impl Tenths {
     }
 }
 
+/// What a remembered port takes.
+#[cfg(test)]
+pub(super) const PORT_BYTES: usize = size_of::<Port>();
+/// What a remembered host takes.
+#[cfg(test)]
+pub(super) const HOST_BYTES: usize = size_of::<Host>();
+
 /// One bit for each pattern.
 type Patterns = u32;
 
@@ -155,11 +163,36 @@ impl fmt::Display for Crossing {
     }
 }
 
+/// All ports and hosts, counted and not remembered.
+#[derive(Clone, Debug)]
+struct Beyond {
+    ports: Tally,
+    hosts: Tally,
+}
+
+impl Beyond {
+    fn new(ports: &[Port], hosts: &[Host]) -> Self {
+        let mut beyond = Self {
+            ports: Tally::new(),
+            hosts: Tally::new(),
+        };
+        for port in ports {
+            beyond.ports.add(port.service);
+        }
+        for host in hosts {
+            beyond.hosts.add(host.address);
+        }
+        beyond
+    }
+}
+
 /// The memory of one source's probes.
 #[derive(Clone, Debug)]
 pub(super) struct Evidence {
     ports: Vec<Port>,
     hosts: Vec<Host>,
+    /// Once there were more than that.
+    beyond: Option<Box<Beyond>>,
     by_pattern: [u32; Pattern::ALL.len()],
     /// Distinct targets as far as they are remembered; beyond, each one that was reported.
     pub(super) targets: u64,
@@ -175,6 +208,7 @@ impl Evidence {
         Self {
             ports: Vec::new(),
             hosts: Vec::new(),
+            beyond: None,
             by_pattern: [0; Pattern::ALL.len()],
             targets: 0,
             packets: 0,
@@ -195,6 +229,10 @@ impl Evidence {
         let bit = 1 << probe.pattern as u8;
         let new_port = self.note_port(service, now, bit);
         let new_host = self.note_host(probe.destination, service, now, bit);
+        if let Some(beyond) = &mut self.beyond {
+            beyond.ports.add(service);
+            beyond.hosts.add(probe.destination);
+        }
         if new_port || new_host {
             self.targets = self.targets.saturating_add(1);
             if let Some(count) = self.by_pattern.get_mut(probe.pattern as usize) {
@@ -217,6 +255,8 @@ impl Evidence {
                 patterns: bit,
                 service,
             });
+        } else {
+            self.go_beyond();
         }
         true
     }
@@ -237,8 +277,18 @@ impl Evidence {
                 patterns: bit,
                 address,
             });
+        } else {
+            self.go_beyond();
         }
         true
+    }
+
+    /// More is only counted.
+    fn go_beyond(&mut self) {
+        if self.beyond.is_none() {
+            let beyond = Beyond::new(&self.ports, &self.hosts);
+            self.beyond = Some(Box::new(beyond));
+        }
     }
 
     /// Forgets the ports and hosts that no window reaches any more.
@@ -300,20 +350,19 @@ impl Evidence {
         }
     }
 
-    /// Whether at least four fifths of these ports, and of these hosts, were probed by `other` too, each at most
-    /// `apart` earlier or later.
+    /// Whether `other` sent the same: at least four fifths of these ports, and of these hosts, and of both at least half
+    /// as good as at the same time, each at most `apart` earlier or later. The others may have been shed at first and
+    /// seen when they were sent again.
     pub(super) fn is_like(&self, other: &Self, apart: Duration) -> bool {
-        let apart = Tenths::of(apart).0;
-        let near = |mine: Tenths, theirs: Tenths| mine.0.abs_diff(theirs.0) <= apart;
-        let ports = self.ports.iter().filter(|mine| {
+        let ports = self.ports.iter().map(|mine| {
             let theirs = other.ports.iter().find(|it| it.service == mine.service);
-            theirs.is_some_and(|theirs| near(mine.last, theirs.last))
+            (mine.last, theirs.map(|theirs| theirs.last))
         });
-        let hosts = self.hosts.iter().filter(|mine| {
+        let hosts = self.hosts.iter().map(|mine| {
             let theirs = other.hosts.iter().find(|it| it.address == mine.address);
-            theirs.is_some_and(|theirs| near(mine.last, theirs.last))
+            (mine.last, theirs.map(|theirs| theirs.last))
         });
-        ports.count() * 5 >= self.ports.len() * 4 && hosts.count() * 5 >= self.hosts.len() * 4
+        are_alike(ports, apart) && are_alike(hosts, apart)
     }
 
     /// Distinct targets, by pattern.
@@ -322,20 +371,45 @@ impl Evidence {
         counts.filter(|(_, count)| *count > 0)
     }
 
-    /// In the order in which they came.
-    pub(super) fn ports(&self) -> impl ExactSizeIterator<Item = Service> {
+    /// Those that are remembered, in the order in which they came.
+    pub(super) fn ports(&self) -> impl Iterator<Item = Service> {
         self.ports.iter().map(|port| port.service)
     }
 
-    /// In the order in which they came.
-    pub(super) fn hosts(&self) -> impl ExactSizeIterator<Item = IpAddr> {
+    /// Those that are remembered, in the order in which they came.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = IpAddr> {
         self.hosts.iter().map(|host| host.address)
+    }
+
+    /// Distinct ports and hosts; many of them are an estimate.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let known = (self.ports.len() as u64, self.hosts.len() as u64);
+        self.beyond.as_ref().map_or(known, |beyond| {
+            // what all fits into the memory is exact
+            let count = |known: u64, tally: &Tally| match known {
+                known if known < REMEMBERED as u64 => known,
+                known => known.max(tally.count()),
+            };
+            (count(known.0, &beyond.ports), count(known.1, &beyond.hosts))
+        })
     }
 
     /// Ports and hosts that are remembered.
     pub(super) fn remembered(&self) -> usize {
         self.ports.len() + self.hosts.len()
     }
+}
+
+/// Of when each thing was seen last, here and there.
+fn are_alike(seen: impl Iterator<Item = (Tenths, Option<Tenths>)>, apart: Duration) -> bool {
+    let apart = Tenths::of(apart).0;
+    let (mut all, mut shared, mut together) = (0, 0, 0);
+    for (mine, theirs) in seen {
+        all += 1;
+        shared += usize::from(theirs.is_some());
+        together += usize::from(theirs.is_some_and(|theirs| mine.0.abs_diff(theirs.0) <= apart));
+    }
+    shared * 5 >= all * 4 && together * 2 >= all
 }
 
 fn halves(count: u32) -> usize {

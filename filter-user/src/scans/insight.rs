@@ -19,13 +19,13 @@ pub const SOURCES: usize = 4096;
 pub const SOURCE_ALERTS: usize = 10;
 
 /// Nothing is alarming before a subject was watched for so long: there is no baseline yet.
-const WARM_UP: Duration = Duration::from_secs(60);
+const WARM_UP: Duration = Duration::from_mins(1);
 /// How long a baseline remembers: what was measured so long ago counts 1/e of what is measured now.
-const MEMORY: Duration = Duration::from_secs(10 * 60);
+const MEMORY: Duration = Duration::from_mins(10);
 /// What drops and a source's packets are averaged over, so that one burst is no alarm.
 const PACKETS_OVER: Duration = Duration::from_secs(10);
 /// What new scans are averaged over.
-const SCANS_OVER: Duration = Duration::from_secs(60);
+const SCANS_OVER: Duration = Duration::from_mins(1);
 /// Points in time that are remembered within that.
 const POINTS: u32 = 8;
 /// While something is far off, it becomes the usual this many times more slowly.
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(alerts.len(), 1, "{alerts:?}");
         assert_eq!(alerts[0].1.about, "scans");
         assert_eq!(alerts[0].1.unit, "scans/min");
-        assert!((10.0..12.0).contains(&alerts[0].1.value), "{alerts:?}");
+        assert!((10.0..=12.0).contains(&alerts[0].1.value), "{alerts:?}");
     }
 
     #[test]

@@ -269,9 +269,13 @@ pub(super) fn began(block: Block, now: Moment, effects: &mut Vec<Effect>) {
     effects.push(Effect::Report(Arc::new(Report::Blocked(record))));
 }
 
-/// A block is over.
+/// A block is over, in its time or before.
 pub(super) fn ended(block: &Block, now: Moment, effects: &mut Vec<Effect>) {
     effects.push(Effect::Unblock(block.source));
-    let report = Report::Unblocked(block.record(now));
+    let ended = Block {
+        until: block.until.min(now.since_boot),
+        ..block.clone()
+    };
+    let report = Report::Unblocked(ended.record(now));
     effects.push(Effect::Report(Arc::new(report)));
 }

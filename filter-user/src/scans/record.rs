@@ -26,9 +26,9 @@ pub struct ScanRecord {
     pub patterns: BTreeMap<String, u64>,
     /// Programs that probe like this (never proof).
     pub hints: Vec<String>,
-    /// Distinct ports (protocol and port), up to a limit of what is remembered.
+    /// Distinct ports (protocol and port); beyond 256 an estimate, within a few percent.
     pub ports: u64,
-    /// Distinct hosts, up to a limit of what is remembered.
+    /// Distinct hosts; beyond 256 an estimate, within a few percent up to some 65,000.
     pub hosts: u64,
     /// The first ports, as `tcp/22`, `protocol/47`, `icmp/8`.
     pub sample_ports: Vec<String>,
@@ -152,7 +152,7 @@ pub enum Report {
     ScanClosed(ScanRecord),
     /// A source was blocked.
     Blocked(BlockRecord),
-    /// A block ended or was taken off.
+    /// A block ended or was taken off, at `until`.
     Unblocked(BlockRecord),
     /// See [`Alert`].
     Alert(Alert),

@@ -16,7 +16,7 @@ use crate::report::time::rfc3339;
 /// Most decoys of one scan; further sources with the same probes are scans of their own.
 pub(super) const DECOYS: usize = 64;
 /// Ports, and hosts, that a record names.
-const SAMPLE: usize = 32;
+pub(super) const SAMPLE: usize = 32;
 
 /// Whether a source's blocks grow longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,11 @@ impl Scan {
     }
 
     /// The source, then the decoys.
+    pub(super) fn parties(&self) -> impl Iterator<Item = &Party> {
+        std::iter::once(&self.source).chain(&self.decoys)
+    }
+
+    /// The source, then the decoys.
     pub(super) fn parties_mut(&mut self) -> impl Iterator<Item = &mut Party> {
         std::iter::once(&mut self.source).chain(&mut self.decoys)
     }
@@ -118,6 +123,7 @@ impl Scan {
             .iter()
             .filter(|(bit, _)| evidence.hints & bit != 0);
         let sample = evidence.ports().take(SAMPLE);
+        let (ports, hosts) = evidence.counts();
         ScanRecord {
             id: self.id.clone(),
             state,
@@ -128,8 +134,8 @@ impl Scan {
                 .map(|(pattern, count)| (pattern.name().to_owned(), count.into()))
                 .collect(),
             hints: hints.map(|(_, name)| (*name).to_owned()).collect(),
-            ports: evidence.ports().len() as u64,
-            hosts: evidence.hosts().len() as u64,
+            ports,
+            hosts,
             sample_ports: sample.map(|port| port.to_string()).collect(),
             sample_hosts: evidence.hosts().take(SAMPLE).collect(),
             packets: self.packets(),

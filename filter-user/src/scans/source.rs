@@ -19,7 +19,7 @@ pub(super) const FEW: usize = 32_768;
 /// Sources with more targets that are remembered.
 pub(super) const MANY: usize = 16_384;
 /// Ports and hosts that are remembered of all sources with more targets together.
-pub(super) const MANY_REMEMBERED: usize = 1 << 19;
+pub(super) const MANY_REMEMBERED: usize = 1 << 18;
 /// Of so many sources that have been silent longest, the one with least evidence is forgotten first.
 const CANDIDATES: usize = 8;
 

@@ -22,6 +22,7 @@ mod op {
     pub(super) const LOAD_MAP: u8 = 0x18;
     pub(super) const LOAD_WORD: u8 = 0x61;
     pub(super) const STORE_WORD_OF: u8 = 0x63;
+    pub(super) const STORE_HALF_OF: u8 = 0x6b;
     pub(super) const STORE_WORD: u8 = 0x62;
     pub(super) const ADD: u8 = 0x07;
     pub(super) const AND: u8 = 0x57;
@@ -44,9 +45,10 @@ mod helper {
 /// `src` of a map load: the immediate is a descriptor.
 const PSEUDO_MAP_FD: u8 = 1;
 const XDP_DROP: i32 = 1;
-/// The source address in an untagged IPv4 frame, and where the IPv4 header ends.
+/// The source address and the destination port in an untagged IPv4 frame, and where the ports end.
 const SOURCE: i16 = 26;
-const HEADERS: i32 = 34;
+const PORT: i16 = 36;
+const HEADERS: i32 = 38;
 /// The context's fields.
 const DATA: i16 = 0;
 const DATA_END: i16 = 4;
@@ -159,6 +161,8 @@ pub enum Sources {
     One([u8; 4]),
     /// All of IPv4, uniformly.
     Random,
+    /// The same, each with a destination port of its own.
+    RandomPorts,
 }
 
 /// A program that gives each packet a source address and then goes on with another one.
@@ -195,13 +199,16 @@ fn prologue(next: RawFd, sources: Sources, trie: Option<&Map>) -> Vec<Instructio
     // random & mask ^ fixed: as many instructions for one source as for random ones
     let (mask, fixed) = match sources {
         Sources::One(address) => (0, i32::from_ne_bytes(address)),
-        Sources::Random => (-1, 0),
+        Sources::Random | Sources::RandomPorts => (-1, 0),
     };
     let mut body = vec![
         instruction(op::AND, 0, 0, 0, mask),
         instruction(op::XOR, 0, 0, 0, fixed),
         instruction(op::STORE_WORD_OF, 2, 0, SOURCE, 0),
     ];
+    if sources == Sources::RandomPorts {
+        body.push(instruction(op::STORE_HALF_OF, 2, 0, PORT, 0));
+    }
     body.extend(lookup(trie));
     body.push(instruction(op::COPY, 1, 6, 0, 0));
     body.extend(load_map(2, next));

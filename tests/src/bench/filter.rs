@@ -2,15 +2,17 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use filter_common::layout::Block;
 use filter_common::service::protocol;
 use filter_user::compile::{self, HostFacts, Route, RuleSlots};
 use filter_user::dataplane::conntrack::{ExistingFlow, Kind};
+use filter_user::dataplane::scans::ScanTables;
 use filter_user::dataplane::{Assignment, Dataplane, Pins, Sizes, UNBOUND, XdpProgram};
 use filter_user::policy;
 
@@ -36,6 +38,7 @@ pub const EDGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/edge.tom
 #[derive(Debug)]
 pub struct Filter {
     dataplane: Dataplane,
+    scans: ScanTables,
     /// From the policy's text to tables in memory.
     pub compiled_in: Duration,
     /// From tables in memory to the policy being in force (building the prefix table, writing, reading back).
@@ -91,6 +94,7 @@ impl Filter {
         // as the daemon does when it starts
         dataplane.flows_are_complete(noted)?;
         Ok(Self {
+            scans: ScanTables::open(&pins)?,
             dataplane,
             compiled_in,
             pushed_in,
@@ -108,7 +112,18 @@ impl Filter {
         ))
     }
 
-    /// Renews the budget of sampled drops, as the daemon does ten times a second.
+    /// Blocks a source for as long as anything is measured.
+    pub fn block(&mut self, source: Ipv4Addr) -> Result<()> {
+        let block = Block {
+            since: 0,
+            until: u64::MAX,
+            strikes: 1,
+            origin: 0,
+        };
+        Ok(self.scans.block(Ipv4Net::from(source).into(), block)?)
+    }
+
+    /// Renews the budget of sampled drops and of probes, as the daemon does ten times a second.
     pub fn renew_events(&mut self) -> Result<()> {
         Ok(self.dataplane.renew_event_budget()?)
     }
@@ -175,6 +190,16 @@ pub fn edge(enforce: bool, sources: Sources) -> Result<String> {
     }
     lines.push(sources.table());
     Ok(lines.join("\n"))
+}
+
+/// The edge policy, with scans neither counted nor reported.
+pub fn edge_without_scans() -> Result<String> {
+    let text = edge(true, Sources::Checked)?;
+    let without = text.replace("[scans]\n", "[scans]\nsensitivity = \"off\"\n");
+    if without == text {
+        bail!("{EDGE} has no table [scans]");
+    }
+    Ok(without)
 }
 
 /// A policy that opens the web to a group of prefixes only.

@@ -61,6 +61,41 @@ pub fn all(packets: &[Row], sources: &[Row], loading: &[Loading]) -> Vec<Goal> {
             net("edge_refused_random") / net("edge_refused_one"),
             1.5,
         ),
+        Goal::at_most(
+            "scans counted, ns a refused SYN of random sources",
+            net("edge_refused_random"),
+            100.0,
+        ),
+        Goal::at_most(
+            "the same, random ports as well",
+            net("edge_refused_ports"),
+            100.0,
+        ),
+        Goal::at_most(
+            "scans counted, ns a refused datagram of random sources",
+            net("edge_udp_refused_random"),
+            100.0,
+        ),
+        Goal::at_most(
+            "random sources and ports, of one source: refused SYN",
+            net("edge_refused_ports") / net("edge_refused_one"),
+            1.5,
+        ),
+        Goal::at_most(
+            "random sources, of one source: refused datagram",
+            net("edge_udp_refused_random") / net("edge_udp_refused_one"),
+            1.5,
+        ),
+        Goal::at_most(
+            "65,536 blocks, ns on top: SYN allowed, one source",
+            net("blocks_allowed_one") - net("edge_allowed_one"),
+            10.0,
+        ),
+        Goal::at_most(
+            "65,536 blocks, ns on top: SYN allowed, random sources",
+            net("blocks_allowed_random") - net("edge_allowed_random"),
+            30.0,
+        ),
         Goal::at_least(
             "LPM trie of 100,000 prefixes, random sources: of our look-up",
             (net("one_rule_trie_random") - net("one_rule_random")) / ours,

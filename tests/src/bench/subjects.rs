@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use filter_common::limits::BLOCKS;
 
 use super::assembly::{self, Prologue};
 use super::filter::{self, CLIENT_PORT, Filter, Sources};
@@ -22,12 +23,20 @@ const PASS: Option<u32> = Some(2);
 const PREFIXES: usize = 100_000;
 /// Rules in the large policy.
 const RULES: usize = 1000;
+/// The first of the blocked sources.
+const BLOCKED: Ipv4Addr = Ipv4Addr::new(9, 0, 0, 0);
+/// Which of the filters has blocks: they are loaded in order.
+const BLOCKS_AT: usize = 2;
+
 /// Everything that is measured, loaded.
 pub struct Programs {
     /// Drops everything.
     empty: Program,
     xdp_filter: Program,
     edge: Program,
+    no_scans: Program,
+    /// The edge policy, with as many blocks in force as there can be.
+    blocks: Program,
     any_source: Program,
     strict: Program,
     sources: SourcePrograms,
@@ -57,6 +66,8 @@ impl Programs {
             })?,
             xdp_filter: peer::xdp_filter()?,
             edge: load("edge", filter::edge(true, Sources::Checked)?)?,
+            no_scans: load("no-scans", filter::edge_without_scans()?)?,
+            blocks: load("blocks", filter::edge(true, Sources::Checked)?)?,
             any_source: load("any-source", filter::edge(true, Sources::Any)?)?,
             strict: load("strict", filter::edge(true, Sources::Strict)?)?,
             sources: SourcePrograms::load()?,
@@ -67,6 +78,11 @@ impl Programs {
             trie: peer::Trie::new(&prefixes)?,
         };
         loading::check(&programs.group, &prefixes)?;
+        if let Some(filter) = filters.get_mut(BLOCKS_AT) {
+            for number in 0..BLOCKS as u32 {
+                filter.block(Ipv4Addr::from_bits(BLOCKED.to_bits() + number))?;
+            }
+        }
         Ok((programs, filters))
     }
 }
@@ -343,132 +359,192 @@ pub fn fixed(programs: &Programs) -> Result<Vec<Subject<'_>>> {
     Ok(subjects)
 }
 
-/// Two names for scripts and one for people, the port, the program, and whether the trie is asked on the way.
-type Front<'a> = ([&'static str; 2], &'static str, u16, &'a Program, bool);
+/// A program behind a prologue.
+struct Front {
+    id: &'static str,
+    what: String,
+    frame: Vec<u8>,
+    prologue: Prologue,
+    /// Position of the prologue of the same kind before the empty program.
+    floor: usize,
+}
 
-/// Programs behind prologues, each with one source and with random ones.
-pub struct Fronts(Vec<(&'static str, String, u16, Prologue)>);
+/// Programs behind prologues, with one source and with random ones.
+pub struct Fronts(Vec<Front>);
 
 impl Fronts {
-    /// Loads a pair of prologues for each program.
+    /// Loads a prologue for each program and kind of sources; one source and random ones before the empty program are
+    /// the first two.
     pub fn new(programs: &Programs) -> Result<Self> {
         let Programs {
             empty,
             xdp_filter,
             edge,
+            no_scans,
+            blocks,
             one_rule,
             many_rules,
             group,
             trie,
             ..
         } = programs;
-        let pairs: [Front<'_>; 10] = [
-            (
-                ["empty_one", "empty_random"],
-                "empty program",
-                80,
-                empty,
-                false,
-            ),
-            (
-                ["xdp_filter_one", "xdp_filter_random"],
-                "xdp-filter: TCP allowed",
-                80,
-                xdp_filter,
-                false,
-            ),
-            (
-                ["edge_allowed_one", "edge_allowed_random"],
-                "edge: SYN allowed",
-                80,
-                edge,
-                false,
-            ),
+        let syn = |port| tcp(Version::V4, PEER_PORT, port, true);
+        let datagram = udp(Version::V4, PEER_PORT, 53)?;
+        let mut fronts = Self(Vec::new());
+        fronts.pair(
+            ["empty_one", "empty_random"],
+            "empty program",
+            &syn(80)?,
+            empty,
+            None,
+        )?;
+        fronts.pair(
+            ["xdp_filter_one", "xdp_filter_random"],
+            "xdp-filter: TCP allowed",
+            &syn(80)?,
+            xdp_filter,
+            None,
+        )?;
+        fronts.pair(
+            ["edge_allowed_one", "edge_allowed_random"],
+            "edge: SYN allowed",
+            &syn(80)?,
+            edge,
+            None,
+        )?;
+        fronts.pair(
+            ["blocks_allowed_one", "blocks_allowed_random"],
+            "edge, 65,536 blocks: SYN allowed",
+            &syn(80)?,
+            blocks,
+            None,
+        )?;
+        let blocked = assembly::Sources::One(Ipv4Addr::from_bits(BLOCKED.to_bits() + 77).octets());
+        fronts.add(
+            "blocks_blocked",
+            "edge, 65,536 blocks: SYN of a blocked source".to_owned(),
+            &syn(80)?,
+            Prologue::before(blocks, blocked, None)?,
+        );
+        for (ids, ports, what, program, frame) in [
             (
                 ["edge_refused_one", "edge_refused_random"],
+                "edge_refused_ports",
                 "edge: SYN refused",
-                81,
                 edge,
-                false,
+                syn(81)?,
             ),
+            (
+                ["edge_udp_refused_one", "edge_udp_refused_random"],
+                "edge_udp_refused_ports",
+                "edge: UDP refused",
+                edge,
+                datagram.clone(),
+            ),
+            (
+                ["no_scans_refused_one", "no_scans_refused_random"],
+                "no_scans_refused_ports",
+                "edge, scans not counted: SYN refused",
+                no_scans,
+                syn(81)?,
+            ),
+            (
+                ["no_scans_udp_refused_one", "no_scans_udp_refused_random"],
+                "no_scans_udp_refused_ports",
+                "edge, scans not counted: UDP refused",
+                no_scans,
+                datagram,
+            ),
+        ] {
+            fronts.pair(ids, what, &frame, program, None)?;
+            fronts.add(
+                ports,
+                format!("{what}, random sources and ports"),
+                &frame,
+                Prologue::before(program, assembly::Sources::RandomPorts, None)?,
+            );
+        }
+        for (ids, what, program, trie) in [
             (
                 ["one_rule_one", "one_rule_random"],
                 "1 rule, 1 prefix: SYN",
-                443,
                 one_rule,
-                false,
+                None,
             ),
             (
                 ["many_rules_one", "many_rules_random"],
                 "1,000 rules: SYN",
-                443,
                 many_rules,
-                false,
+                None,
             ),
             (
                 ["group_one", "group_random"],
                 "1 rule, 100,000 prefixes: SYN",
-                443,
                 group,
-                false,
+                None,
             ),
             (
                 ["one_rule_trie_one", "one_rule_trie_random"],
                 "LPM trie of 100,000, then 1 rule, 1 prefix",
-                443,
                 one_rule,
-                true,
+                Some(&trie.map),
             ),
             (
                 ["trie_one", "trie_random"],
                 "LPM trie of 100,000 alone",
-                443,
                 &trie.with,
-                false,
+                None,
             ),
             (
                 ["no_trie_one", "no_trie_random"],
                 "the same without the look-up",
-                443,
                 &trie.without,
-                false,
+                None,
             ),
-        ];
-        let mut fronts = Vec::new();
-        for (ids, what, port, program, trie_first) in pairs {
-            let map = trie_first.then_some(&trie.map);
-            let [one, random] = ids;
-            let prologue = |sources| Prologue::before(program, sources, map);
-            fronts.push((
-                one,
-                format!("{what}, one source"),
-                port,
-                prologue(assembly::Sources::One(PEER4.octets()))?,
-            ));
-            fronts.push((
-                random,
-                format!("{what}, random sources"),
-                port,
-                prologue(assembly::Sources::Random)?,
-            ));
+        ] {
+            fronts.pair(ids, what, &syn(443)?, program, trie)?;
         }
-        Ok(Self(fronts))
+        Ok(fronts)
+    }
+
+    fn add(&mut self, id: &'static str, what: String, frame: &[u8], prologue: Prologue) {
+        let floor = usize::from(!id.ends_with("_one") && !id.ends_with("_blocked"));
+        self.0.push(Front {
+            id,
+            what,
+            frame: frame.to_vec(),
+            prologue,
+            floor,
+        });
+    }
+
+    fn pair(
+        &mut self,
+        [one, random]: [&'static str; 2],
+        what: &str,
+        frame: &[u8],
+        program: &Program,
+        trie: Option<&Map>,
+    ) -> Result<()> {
+        let peer = assembly::Sources::One(PEER4.octets());
+        let prologue = Prologue::before(program, peer, trie)?;
+        self.add(one, format!("{what}, one source"), frame, prologue);
+        let prologue = Prologue::before(program, assembly::Sources::Random, trie)?;
+        self.add(random, format!("{what}, random sources"), frame, prologue);
+        Ok(())
     }
 
     /// What is measured.
-    pub fn subjects(&self) -> Result<Vec<Subject<'_>>> {
-        self.0
-            .iter()
-            .enumerate()
-            .map(|(at, (id, what, port, front))| {
-                Ok(Subject {
-                    id,
-                    what: what.clone(),
-                    program: &front.program,
-                    frame: tcp(Version::V4, PEER_PORT, *port, true)?,
-                    action: None,
-                    floor: Some(at % 2),
-                })
+    pub fn subjects(&self) -> Vec<Subject<'_>> {
+        let fronts = self.0.iter();
+        fronts
+            .map(|front| Subject {
+                id: front.id,
+                what: front.what.clone(),
+                program: &front.prologue.program,
+                frame: front.frame.clone(),
+                action: None,
+                floor: Some(front.floor),
             })
             .collect()
     }

@@ -213,7 +213,7 @@ fn measure_packets(
     let packets = report::rows(&fixed, &fixed_samples);
 
     let fronts = Fronts::new(&programs)?;
-    let varied = fronts.subjects()?;
+    let varied = fronts.subjects();
     let varied_samples = measure::rounds(&varied, varied_effort, &mut each_round)?;
     let sources = report::rows(&varied, &varied_samples);
     let goals = goals::all(&packets, &sources, &loading);

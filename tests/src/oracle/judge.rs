@@ -170,6 +170,10 @@ impl Judge<'_> {
                 _ => {}
             }
         }
+        let blocked = self.guards_host() && icmp.is_none() && self.world.blocks(packet.source);
+        if blocked && self.lets_in(&packet) {
+            return (self.unblocked(ip, transport, &packet, memory), None);
+        }
         if let Some(rule) = self.profile.allowed(&packet, self.world) {
             return self.by_rule(rule, ip, &mut memory.buckets);
         }
@@ -182,6 +186,27 @@ impl Judge<'_> {
             return ("pass_rule", Some("default".into()));
         }
         (self.unasked(ip, transport, &packet, memory), None)
+    }
+
+    /// What a blocked source may send all the same: what passes unasked. No rate is asked.
+    fn unblocked(
+        &self,
+        ip: &Ip<'_>,
+        transport: &Transport<'_>,
+        packet: &Packet,
+        memory: &mut Memory,
+    ) -> &'static str {
+        let unasked = self.unasked(ip, transport, packet, memory);
+        if unasked.starts_with("pass_") {
+            unasked
+        } else {
+            "drop_blocked"
+        }
+    }
+
+    /// Whether this host is behind the interface, not one of its containers.
+    pub(super) fn guards_host(&self) -> bool {
+        self.profile.containers.is_none()
     }
 
     /// What no rule speaks of: replies, related errors, DHCP; everything else is dropped.

@@ -2,14 +2,34 @@
 //! Must never judge the frame: it has passed already.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use super::flow::{Flows, Key};
 use super::judge::Judge;
 use super::parse::{self, Fragment, Link, SCTP, TCP, Transport, UDP};
 use super::rules::{Packet, Service};
 
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// Ports that Linux gives to sockets that did not ask for one (net.ipv4.ip_local_port_range).
+const EPHEMERAL: RangeInclusive<u16> = 32_768..=60_999;
+
+/// Whether we are who asks, as far as the packet shows: a SYN, or UDP from an ephemeral port to one that is none. Its
+/// answer is let in whoever is blocked, so it is noted although a rule lets it in as well.
+fn is_ours(transport: &Transport<'_>) -> bool {
+    match *transport {
+        Transport::Tcp { flags, .. } => flags & (SYN | ACK) == SYN,
+        Transport::Udp {
+            source,
+            destination,
+        } => EPHEMERAL.contains(&source) && !EPHEMERAL.contains(&destination),
+        _ => false,
+    }
+}
+
 impl Judge<'_> {
-    /// Notes the flow whose answers no rule would let in.
+    /// Notes the flow whose answers no rule would let in, and those that we open.
     pub fn note(&self, link: &Link<'_>, flows: &mut Flows) {
         let ip = match link.content {
             Ok((0x0800, bytes)) => parse::ipv4(bytes),
@@ -64,8 +84,13 @@ impl Judge<'_> {
         };
         let listed = reply.is_some_and(|kind| self.profile.lists_icmp(ip.source.is_ipv6(), kind))
             && self.profile.allowed(&mirrored, self.world).is_none();
+        let mut flags = flags;
         if !listed && self.lets_in(&mirrored) {
-            return;
+            if !self.guards_host() || !is_ours(&transport) {
+                return;
+            }
+            // What follows is not noted, so the connection counts as open from its SYN on.
+            flags = ACK;
         }
         let key = Key {
             local: ip.source,

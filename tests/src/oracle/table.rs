@@ -3,6 +3,7 @@
 
 mod antispoof;
 mod bindings;
+mod blocks;
 mod egress;
 mod fragments;
 mod icmp;
@@ -49,6 +50,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(bindings::cases());
     cases.extend(neighbours::cases());
     cases.extend(sends::cases());
+    cases.extend(blocks::cases());
     cases
 }
 

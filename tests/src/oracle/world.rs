@@ -1,4 +1,4 @@
-//! Owns what the oracle knows of the host around the filter: addresses, routes, links and their bindings.
+//! Owns what the oracle knows of the host around the filter: addresses, routes, links and their bindings, who is blocked.
 //! Must never know the policy.
 
 use std::collections::BTreeMap;
@@ -25,6 +25,9 @@ pub struct World {
     /// Addresses and networks of the host's containers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inside: Vec<Cidr>,
+    /// Blocked sources: addresses, and IPv6 prefixes of 64 bits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<Cidr>,
     /// Routes, of all tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "route")]
     pub routes: Vec<Route>,
@@ -131,6 +134,12 @@ impl World {
     #[must_use]
     pub fn is_inside(&self, address: IpAddr) -> bool {
         self.inside.iter().any(|cidr| cidr.0.contains(&address))
+    }
+
+    /// Whether what comes from the address is blocked.
+    #[must_use]
+    pub fn blocks(&self, address: IpAddr) -> bool {
+        self.blocked.iter().any(|cidr| cidr.0.contains(&address))
     }
 
     /// Whether the address is the broadcast address of a network the host is on.

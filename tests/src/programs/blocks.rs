@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::Edgefilter;
 use crate::netns::Namespace;
 
-/// The sets of our table, IPv4 and IPv6.
-const SETS: [&str; 2] = ["blocked4", "blocked6"];
+/// The sets of our table, and the length of the prefixes whose first addresses they hold.
+const SETS: [(&str, u8); 3] = [("blocked4", 32), ("blocked6", 128), ("blocked6_64", 64)];
 
 /// All scan records, open and closed ones.
 pub fn scans(daemon: &Edgefilter) -> Result<Vec<ScanRecord>> {
@@ -53,20 +53,21 @@ pub struct Timed {
 /// What the sets of `inet edgefilter` hold; `None` when there is no such table.
 pub fn nft_sets(host: &Namespace) -> Result<Option<BTreeMap<IpNet, Timed>>> {
     let mut all = BTreeMap::new();
-    for set in SETS {
+    for (set, length) in SETS {
         let words = ["nft", "-j", "list", "set", "inet", "edgefilter", set];
         let shown = host.try_run(&words, Duration::from_secs(10))?;
         if !shown.ok() {
             return Ok(None);
         }
         let value: Value = serde_json::from_str(&shown.stdout).context("nft gave no JSON")?;
-        all.extend(elements(&value).with_context(|| format!("unexpected set: {}", shown.stdout))?);
+        let elements = elements(&value, length);
+        all.extend(elements.with_context(|| format!("unexpected set: {}", shown.stdout))?);
     }
     Ok(Some(all))
 }
 
 /// The elements of the one set in a listing.
-fn elements(listing: &Value) -> Result<BTreeMap<IpNet, Timed>> {
+fn elements(listing: &Value, length: u8) -> Result<BTreeMap<IpNet, Timed>> {
     let objects = listing.get("nftables").and_then(Value::as_array);
     let set = objects
         .into_iter()
@@ -84,24 +85,13 @@ fn elements(listing: &Value) -> Result<BTreeMap<IpNet, Timed>> {
                 timeout: seconds("timeout"),
                 expires: seconds("expires"),
             };
-            let value = inner.get("val").unwrap_or(inner);
-            let network = network(value).with_context(|| format!("no address: {element}"))?;
+            let address = inner.get("val").unwrap_or(inner).as_str();
+            let address = address.and_then(|text| text.parse().ok());
+            let address = address.with_context(|| format!("no address: {element}"))?;
+            let network = IpNet::new(address, length)?;
             Ok((network, timed))
         })
         .collect()
-}
-
-/// An address, or a prefix.
-fn network(value: &Value) -> Option<IpNet> {
-    if let Some(prefix) = value.get("prefix") {
-        let address = prefix.get("addr")?.as_str()?.parse().ok()?;
-        let length = u8::try_from(prefix.get("len")?.as_u64()?).ok()?;
-        return IpNet::new(address, length).ok();
-    }
-    let text = value.as_str()?;
-    text.parse()
-        .ok()
-        .or_else(|| Some(IpNet::from(text.parse::<std::net::IpAddr>().ok()?)))
 }
 
 #[cfg(test)]
@@ -112,24 +102,18 @@ mod tests {
     fn timed_elements_are_read() {
         let listing = serde_json::json!({"nftables": [
             {"metainfo": {"version": "1.0.6"}},
-            {"set": {"family": "inet", "name": "blocked6", "table": "edgefilter", "elem": [
-                {"elem": {"val": "10.77.65.2", "timeout": 8, "expires": 7}},
-                {"elem": {"val": {"prefix": {"addr": "fd77:6401::", "len": 64}}, "timeout": 60, "expires": 59}},
-                "10.77.66.2",
+            {"set": {"family": "inet", "name": "blocked6_64", "table": "edgefilter", "elem": [
+                {"elem": {"val": "fd77:6401::", "timeout": 8, "expires": 7}},
+                "fd77:6402::",
             ]}},
         ]});
-        let found = elements(&listing).unwrap();
+        let found = elements(&listing, 64).unwrap();
         let timed = |timeout, expires| Timed { timeout, expires };
-        assert_eq!(found.len(), 3);
-        assert_eq!(
-            found[&"10.77.65.2/32".parse().unwrap()],
-            timed(Some(8), Some(7))
-        );
-        assert_eq!(
-            found[&"fd77:6401::/64".parse().unwrap()],
-            timed(Some(60), Some(59))
-        );
-        assert_eq!(found[&"10.77.66.2/32".parse().unwrap()], timed(None, None));
-        assert!(elements(&serde_json::json!({"nftables": []})).is_err());
+        assert_eq!(found.len(), 2);
+        let first = found[&"fd77:6401::/64".parse().unwrap()];
+        assert_eq!(first, timed(Some(8), Some(7)));
+        let second = found[&"fd77:6402::/64".parse().unwrap()];
+        assert_eq!(second, timed(None, None));
+        assert!(elements(&serde_json::json!({"nftables": []}), 64).is_err());
     }
 }

@@ -35,7 +35,7 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// SYN, UDP and ICMP echo by turns, as if from `source`, each to a port at random.
+    /// SYN, UDP and ICMP echo by turns, as if from `source`, each to a port at random: other ones for another source.
     pub fn as_if_from(source: Ipv4Addr, target: &Target) -> Self {
         let to = target.v4.into();
         Self::new(
@@ -44,7 +44,7 @@ impl Flood {
                 Template::new(target, source.into(), to, &Udp::new(1, FIRST_PORT)),
                 Template::new(target, source.into(), to, &Icmp::echo_request(1)),
             ],
-            false,
+            Some(source),
         )
     }
 
@@ -63,15 +63,16 @@ impl Flood {
                 Template::new(target, four.into(), to_four, &Udp::new(1, FIRST_PORT)),
                 Template::new(target, six.into(), to_six, &syn),
             ],
-            true,
+            None,
         )
     }
 
-    fn new(templates: Vec<Template>, random_sources: bool) -> Self {
+    fn new(templates: Vec<Template>, source: Option<Ipv4Addr>) -> Self {
+        let seed = source.map_or(0, |source| u64::from(source.to_bits()));
         Self {
             templates,
-            random_sources,
-            state: 0x9e37_79b9_7f4a_7c15,
+            random_sources: source.is_none(),
+            state: 0x9e37_79b9_7f4a_7c15 ^ seed.wrapping_mul(0xff51_afd7_ed55_8ccd),
         }
     }
 
@@ -250,5 +251,16 @@ mod tests {
                 .count()
         };
         assert!(of(6) > 900 && of(17) > 900 && of(1) == 1, "{seen:?}");
+        let mut other = Flood::as_if_from(Ipv4Addr::new(10, 77, 66, 2), &TARGET);
+        let shared = (0..30).filter(|number| {
+            other.write(*number, &mut frame);
+            let (_, port, protocol) = read(&frame);
+            protocol != 1 && seen.contains(&(protocol, port))
+        });
+        let shared = shared.count();
+        assert!(
+            shared < 10,
+            "{shared} of 20 targets are another source's as well"
+        );
     }
 }

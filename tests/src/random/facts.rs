@@ -58,6 +58,19 @@ const ROUTED: [&str; 12] = [
     "fd00::1:0",
 ];
 
+/// Sources that are blocked: some of what frames come from, and their neighbours.
+const BLOCKED: [&str; 9] = [
+    "203.0.113.9",
+    "198.18.0.1",
+    "9.9.9.9",
+    "203.0.113.64",
+    "2001:db8:9::9",
+    "2001:db8:9::/64",
+    "2620:fe::9",
+    "2620:fe::/64",
+    "fe80::1",
+];
+
 /// MAC addresses that hosts and containers have: they differ by little.
 pub const MACS: [Mac; 6] = [
     Mac([2, 0, 0, 0, 0, 1]),
@@ -95,6 +108,9 @@ pub fn world(dice: &mut Dice) -> World {
         },
         ..base
     };
+    if dice.percent(40) {
+        world.blocked = some(dice, 40, &BLOCKED);
+    }
     if dice.percent(20) {
         world
             .own_v6
@@ -214,7 +230,7 @@ mod tests {
 
     #[test]
     fn every_prefix_is_one() {
-        for text in INSIDE.iter().chain(&BOUND).chain(&ROUTED) {
+        for text in INSIDE.iter().chain(&BOUND).chain(&ROUTED).chain(&BLOCKED) {
             assert!(cidr(text).is_some(), "{text}");
         }
     }

@@ -2,18 +2,24 @@
 //! Owns the rule that every packet is counted once and that its XDP action agrees with its reason.
 //! Must never know what a verdict ought to be.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use aya::maps::{MapData, RingBuf};
+use filter_common::layout::Block;
 use filter_common::reason::Reason;
 use filter_user::compile::{Compiled, HostFacts, RuleSlots, compile};
+use filter_user::dataplane::scans::{ScanTables, decode};
 use filter_user::dataplane::{
-    Assignment, Dataplane, Pins, PushError, Sizes, TcProgram, XdpProgram,
+    Assignment, Dataplane, Pins, PushError, Sizes, TcProgram, XdpProgram, counters as counted,
 };
 use filter_user::policy::{self, Policy};
+use filter_user::scans::probe::Probe;
+use ipnet::IpNet;
 
 use super::assignment;
 use super::clock;
@@ -39,6 +45,12 @@ pub const XDP_PASS: u32 = 2;
 /// Actions of a TC program: `TCX_NEXT` and `TCX_DROP`, which are `TC_ACT_UNSPEC` and `TC_ACT_SHOT`.
 const TC_NEXT: u32 = u32::MAX;
 const TC_DROP: u32 = 2;
+
+/// Stands for the secret of the tables of scans.
+const SEED: u64 = 0x05ca_11ed_5eed;
+
+/// How long the sources that a world names are blocked.
+const FOR_LONG: Duration = Duration::from_hours(24);
 
 /// Which of the programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +89,10 @@ pub struct Filter {
     container: bool,
     pins: Pins,
     maps: Maps,
+    scans: ScanTables,
+    /// Blocked since the world in force says so.
+    blocked: Vec<IpNet>,
+    probes: Option<RingBuf<MapData>>,
     before: Readings,
     // last, so that the bpffs is unmounted after all else is closed
     scratch: Scratch,
@@ -131,10 +147,16 @@ impl Filter {
             rates: Map::state(&bpffs, "RATES")?,
             source_rates: Map::state(&bpffs, "SOURCE_RATES")?,
         };
+        // seed, blocks, local ports: with a known seed each run is the same
+        Map::state(&bpffs, "SCAN_CONTROL")?.write(&[0; 4], &[SEED, 0, 0])?;
+        let scans = ScanTables::open(&pins)?;
         let mut filter = Self {
             place,
             programs: programs(&mut dataplane)?,
             dataplane,
+            scans,
+            blocked: Vec::new(),
+            probes: None,
             slots: RuleSlots::default(),
             pushed: None,
             container: false,
@@ -173,6 +195,7 @@ impl Filter {
         let world = world.cloned().unwrap_or_default();
         let assignments = assignment::assignments(&policy, text, &world);
         self.push_compiled(&compiled, &assignments)?;
+        self.block_as_in(&world)?;
         let judges = assignments
             .iter()
             .filter_map(|assignment| assignment.profile);
@@ -197,6 +220,18 @@ impl Filter {
             policy::load(&path).map_err(|errors| anyhow!("the policy is refused:\n{errors}"))?;
         let compiled = compile(&loaded.policy, host, &mut self.slots)?;
         Ok((loaded.policy, compiled))
+    }
+
+    /// Lifts the blocks of the world before, and puts those of this one in force.
+    fn block_as_in(&mut self, world: &World) -> Result<()> {
+        for source in std::mem::take(&mut self.blocked) {
+            self.unblock(source)?;
+        }
+        for cidr in &world.blocked {
+            self.block(cidr.0, FOR_LONG)?;
+            self.blocked.push(cidr.0);
+        }
+        Ok(())
     }
 
     fn push_compiled(&mut self, compiled: &Compiled, assignments: &[Assignment]) -> Result<()> {
@@ -547,6 +582,69 @@ impl Filter {
             .rules
             .read(self.slots.slot(id).into(), &mut value)?;
         Ok(value.chunks(2).map(|cpu| cpu[0]).sum())
+    }
+
+    /// Blocks a source from now on.
+    ///
+    /// # Errors
+    /// What the kernel says, and when the table is full.
+    pub fn block(&mut self, source: IpNet, lasting: Duration) -> Result<()> {
+        let now = clock::now()?;
+        let block = Block {
+            since: now,
+            until: now + lasting.as_nanos() as u64,
+            strikes: 1,
+            origin: 0,
+        };
+        Ok(self.scans.block(source, block)?)
+    }
+
+    /// Takes a block off; whether there was one.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn unblock(&mut self, source: IpNet) -> Result<bool> {
+        Ok(self.scans.unblock(source)?)
+    }
+
+    /// The tables of scans and blocks.
+    pub fn scans(&mut self) -> &mut ScanTables {
+        &mut self.scans
+    }
+
+    /// Opens the tables of scans and blocks again, as a daemon does that starts anew.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn reopen_scans(&mut self) -> Result<()> {
+        self.scans = ScanTables::open(&self.pins)?;
+        Ok(())
+    }
+
+    /// Takes the probes that were reported since the last call.
+    ///
+    /// # Errors
+    /// When a record is none.
+    pub fn probes(&mut self) -> Result<Vec<Probe>> {
+        if self.probes.is_none() {
+            self.probes = Some(self.dataplane.probes()?);
+        }
+        let mut found = Vec::new();
+        while let Some(record) = self.probes.as_mut().and_then(RingBuf::next) {
+            let (probe, slot) = decode(&record).context("a record that is no probe")?;
+            ensure!(u16::from(slot) == SLOT, "a probe by slot {slot}");
+            found.push(probe);
+        }
+        Ok(found)
+    }
+
+    /// Probes by pattern since the load, and how many of them were shed.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn patterns(&self) -> Result<(BTreeMap<&'static str, u64>, u64)> {
+        let counters = counted::read(&self.pins)?;
+        Ok((counters.patterns, counters.probes_shed))
     }
 
     /// The ingress program, for runs of one's own. What they count must be `forgiven` afterwards.

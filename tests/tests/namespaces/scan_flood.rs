@@ -28,7 +28,7 @@ protocol = \"udp\"
 ports = [7002]
 ";
 
-/// What the daemon may grow by: what it knows of one scan and of the packets it was told of.
+/// What the daemon may grow by: its tables of sources are bounded, and not full before the flood.
 const GROWTH: u64 = 16 << 20;
 
 fn packets(daemon: &Edgefilter) -> Result<u64> {
@@ -49,7 +49,7 @@ pub fn fetch_until(stop: &AtomicBool, from: &Namespace, to: SocketAddrV4) -> Res
         let some = visitors::fetch(from, &[], to, 20)?;
         all.answered += some.answered;
         all.lost.extend(some.lost);
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(200));
     }
     Ok(all)
 }

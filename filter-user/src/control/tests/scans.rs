@@ -34,6 +34,10 @@ pub(crate) async fn keep(
                     drop(answer.send(Err(Refusal::Protected(why))));
                     continue;
                 }
+                if source == net(FULL_NET) {
+                    drop(answer.send(Err(Refusal::Full("there is no room".to_owned()))));
+                    continue;
+                }
                 let block = BlockRecord {
                     source,
                     seconds_left: ttl.map_or(600, |ttl| ttl.as_secs()),
@@ -56,6 +60,8 @@ pub(crate) async fn keep(
 }
 
 const PROTECTED_NET: &str = "192.0.2.1/32";
+/// There is no room for it.
+const FULL_NET: &str = "192.0.2.2/32";
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -226,6 +232,13 @@ async fn refusals_have_their_codes() {
             r#"{"source":"192.0.2.1"}"#,
             409,
             "never blocked",
+        ),
+        (
+            "POST",
+            "/v1/blocks",
+            r#"{"source":"192.0.2.2"}"#,
+            409,
+            "there is no room",
         ),
         (
             "POST",

@@ -49,12 +49,17 @@ impl Host {
 
     fn told(&self, engine: &Engine) -> Arc<Told> {
         let policy = engine.policy();
+        let mut reporting = policy.report.clone();
+        if let Some(nftables) = &mut reporting.nftables {
+            // where every profile only watches, nothing else drops for it
+            nftables.drop &= policy.profiles.iter().any(|profile| profile.enforce);
+        }
         Arc::new(Told {
             settings: Arc::new(Settings {
                 scans: policy.scans.clone(),
                 protected: Protected::new(policy, &self.gateways, &self.own, &self.resolvers),
             }),
-            reporting: policy.report.clone(),
+            reporting,
         })
     }
 }
@@ -67,13 +72,17 @@ impl Teller {
         (Self { sender, last }, receiver)
     }
 
-    /// Looks again.
+    /// Looks again, and tells what changed.
     pub(in crate::daemon) fn look(&mut self, engine: &Engine) {
-        let host = Host::new(engine);
-        if host != self.last {
-            self.sender.send_replace(host.told(engine));
-            self.last = host;
+        if Host::new(engine) != self.last {
+            self.tell(engine);
         }
+    }
+
+    /// Tells all: after a reload files that the policy names may hold something else, though the policy is the same.
+    pub(in crate::daemon) fn tell(&mut self, engine: &Engine) {
+        self.last = Host::new(engine);
+        self.sender.send_replace(self.last.told(engine));
     }
 }
 

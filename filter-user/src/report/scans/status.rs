@@ -77,9 +77,14 @@ impl ScanStatus {
         }
         if let Some(nft) = &self.nftables {
             let does = if nft.drop { "dropped" } else { "listed" };
+            let sources = if nft.elements == 1 {
+                "source"
+            } else {
+                "sources"
+            };
             let _ = writeln!(
                 text,
-                "  nftables: {}; {} sources {does}",
+                "  nftables: {}; {} {sources} {does}",
                 state(nft.ok, nft.error.as_deref(), colour),
                 nft.elements
             );
@@ -166,7 +171,7 @@ scans: sensitivity medium, action block; 2 open, 1 of at most 65536 sources bloc
   7 of at most 49152 sources remembered; 3 probes not looked at, for want of budget
   file: ok; 12 sent
   webhook: connection\u{fffd} refused; 4 sent, 1000 waiting, 5 lost
-  nftables: ok; 1 sources dropped
+  nftables: ok; 1 source dropped
 "
         );
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::Detector;
+use crate::policy;
 use crate::scans::Moment;
 use crate::scans::blocks::{Block, CAPACITY};
 use crate::scans::detector::Effect;
@@ -12,14 +13,11 @@ use crate::scans::judge::{began, ended};
 use crate::scans::record::{Origin, Verdict};
 use crate::scans::source::key;
 
-/// Longest manual block.
-pub const LONGEST_BLOCK: Duration = Duration::from_hours(24 * 365);
-
 /// Why a block was not made or taken off.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
-    /// Not an address or an IPv6 /64.
-    #[error("{0} cannot be blocked: name an address, or an IPv6 /64")]
+    /// Not an address or an IPv6 /64, or the /64 of all links.
+    #[error("{0} cannot be blocked: name an address, or an IPv6 /64 that is not link-local")]
     Prefix(IpNet),
     /// Never blocked.
     #[error("{net} is never blocked: {why}")]
@@ -30,7 +28,7 @@ pub enum BlockError {
         why: String,
     },
     /// No time, or too long.
-    #[error("a block lasts from 1 second to 365 days")]
+    #[error("a block lasts from 1 second to 30 days")]
     Time,
     /// There are as many manual blocks as there may be.
     #[error("there are {CAPACITY} manual blocks already: take some off first")]
@@ -52,7 +50,7 @@ impl Detector {
         let source = blockable(source)?;
         let settings = &self.judge.settings;
         let ttl = ttl.unwrap_or(settings.scans.block_for);
-        if !(Duration::from_secs(1)..=LONGEST_BLOCK).contains(&ttl) {
+        if !policy::Scans::BLOCK.contains(&ttl) {
             return Err(BlockError::Time);
         }
         if let Some(why) = settings.protected.spares(&source) {
@@ -134,7 +132,89 @@ impl Detector {
 /// The source as the table of blocks knows it.
 fn blockable(source: IpNet) -> Result<IpNet, BlockError> {
     match (source, source.prefix_len()) {
-        (IpNet::V4(_), 32) | (IpNet::V6(_), 128 | 64) => Ok(source.trunc()),
+        (IpNet::V4(_), 32) | (IpNet::V6(_), 128) => Ok(source),
+        (IpNet::V6(net), 64) if !net.addr().is_unicast_link_local() => Ok(source.trunc()),
         _ => Err(BlockError::Prefix(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::policy::Scans;
+    use crate::report::time::rfc3339;
+    use crate::scans::detector::{Peers, Settings};
+    use crate::scans::protected::Protected;
+    use crate::scans::record::Report;
+
+    struct Nobody;
+
+    impl Peers for Nobody {
+        fn verified(&self, _: IpAddr) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_block_that_is_over_says_when() {
+        let begin = Moment {
+            since_boot: Duration::from_secs(100),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_hours(1000),
+        };
+        let after = |seconds| begin.at(begin.since_boot + Duration::from_secs(seconds));
+        let settings = Settings {
+            scans: Scans::default(),
+            protected: Protected::default(),
+        };
+        let mut detector = Detector::new(Arc::new(settings), "a");
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let minute = Some(Duration::from_mins(1));
+        for source in ["192.0.2.7/32", "192.0.2.8/32"] {
+            detector.block(net(source), minute, begin).unwrap();
+        }
+        let taken_off = detector.unblock(net("192.0.2.7/32"), after(10)).unwrap();
+        let ran_out = detector.tick(after(65), &Nobody);
+        let ends = |effects: &[Effect]| {
+            effects
+                .iter()
+                .filter_map(|effect| match effect {
+                    Effect::Report(report) => match &**report {
+                        Report::Unblocked(block) => Some((block.until.clone(), block.seconds_left)),
+                        _ => None,
+                    },
+                    _ => None,
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ends(&taken_off), [(rfc3339(after(10).wall), 0)]);
+        assert_eq!(ends(&ran_out), [(rfc3339(after(60).wall), 0)]);
+    }
+
+    #[test]
+    fn a_block_has_its_bounds() {
+        let mut detector = Detector::new(
+            Arc::new(Settings {
+                scans: Scans::default(),
+                protected: Protected::default(),
+            }),
+            "a",
+        );
+        let now = Moment {
+            since_boot: Duration::ZERO,
+            wall: SystemTime::UNIX_EPOCH,
+        };
+        let source: IpNet = "192.0.2.7/32".parse().unwrap();
+        let longest = *Scans::BLOCK.end();
+        assert!(detector.block(source, Some(longest), now).is_ok());
+        for wrong in [Duration::ZERO, longest + Duration::from_secs(1)] {
+            assert_eq!(
+                detector.block(source, Some(wrong), now),
+                Err(BlockError::Time)
+            );
+        }
     }
 }

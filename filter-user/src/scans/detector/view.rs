@@ -14,15 +14,15 @@ pub struct Memory {
     pub few: usize,
     /// Other sources below the thresholds, at most 16,384.
     pub many: usize,
-    /// Open scans, at most [`OPEN`].
+    /// Open scans, at most [`super::OPEN`].
     pub open: usize,
     /// Their decoys.
     pub decoys: usize,
-    /// Closed scans, at most [`CLOSED`].
+    /// Closed scans, at most [`super::CLOSED`].
     pub closed: usize,
-    /// Blocks, at most [`CAPACITY`].
+    /// Blocks, at most [`super::CAPACITY`].
     pub blocks: usize,
-    /// Sources with strikes, at most [`CAPACITY`].
+    /// Sources with strikes, at most [`super::CAPACITY`].
     pub strikes: usize,
     /// Sources forgotten for want of room since the start.
     pub forgotten: u64,

@@ -14,7 +14,7 @@ mod program;
 mod table;
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub const RESTORED_WITHIN: Duration = Duration::from_secs(3);
 /// Between two looks at the table.
 const LOOK: Duration = Duration::from_secs(2);
 /// Between two looks at the elements.
-const LOOK_CLOSELY: Duration = Duration::from_secs(60);
+const LOOK_CLOSELY: Duration = Duration::from_mins(1);
 /// Between two writes.
 const REST: Duration = Duration::from_millis(100);
 
@@ -80,6 +80,7 @@ pub struct NftState {
 pub struct Nft {
     shared: Arc<Shared>,
     task: JoinHandle<()>,
+    program: OsString,
 }
 
 #[derive(Debug)]
@@ -123,10 +124,12 @@ impl Nft {
             }),
             wake: Notify::new(),
         });
+        let program = options.program.clone();
         let keeper = Keeper::new(Arc::clone(&shared), options);
         Self {
             shared,
             task: tokio::spawn(keeper.run()),
+            program,
         }
     }
 
@@ -175,7 +178,7 @@ impl Nft {
         self.task.abort();
         // it was cancelled, or had ended: either way it writes no more
         let _ = (&mut self.task).await;
-        remove().await
+        remove(&self.program).await
     }
 }
 
@@ -195,23 +198,27 @@ pub enum Removal {
 }
 
 /// Removes the table, if there is one.
-pub async fn remove() -> Result<Removal, NftError> {
-    match Program::new(OsString::from("nft"))
-        .write(&table::removed())
-        .await
-    {
+async fn remove(program: &OsStr) -> Result<Removal, NftError> {
+    let program = Program::new(program.to_owned());
+    match program.write(&table::removed()).await {
         Ok(()) => Ok(Removal::Gone),
         Err(NftError::Missing(_)) => Ok(Removal::NoProgram),
         Err(error) => Err(error),
     }
 }
 
-/// The same for programs without a runtime.
+/// The same where no task keeps it, as when the filter is taken off: waits until it is done.
 pub fn remove_blocking() -> Result<Removal, NftError> {
+    remove_blocking_with(&Options::default())
+}
+
+/// The same with other options.
+pub fn remove_blocking_with(options: &Options) -> Result<Removal, NftError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build();
-    runtime.map_err(NftError::Start)?.block_on(remove())
+        .build()
+        .map_err(NftError::Start)?;
+    runtime.block_on(remove(&options.program))
 }
 
 impl Shared {
@@ -220,7 +227,3 @@ impl Shared {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-#[cfg(test)]
-#[path = "nft/tests.rs"]
-mod tests;

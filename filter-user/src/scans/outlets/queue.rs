@@ -58,8 +58,10 @@ impl Inner {
         self.turn == turn.0
     }
 
+    /// At most half of what may wait, so that what comes meanwhile sheds older reports and not itself.
     fn take(&mut self, most: usize) -> Vec<Arc<Report>> {
-        let most = most.min(self.waiting.len());
+        let half = (self.limit / 2).max(1);
+        let most = most.min(half).min(self.waiting.len());
         self.taken = self.waiting.drain(..most).collect();
         self.taken.clone()
     }

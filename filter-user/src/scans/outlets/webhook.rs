@@ -3,6 +3,7 @@
 //! Owns the request and the back-off. Must never follow a redirect (a signed body is meant for one receiver) and never
 //! log the key. A batch whose answer got lost is sent again: receivers tell reports apart by their ids.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -53,7 +54,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             first: Duration::from_secs(1),
-            at_most: Duration::from_secs(60),
+            at_most: Duration::from_mins(1),
             timeout: Duration::from_secs(10),
         }
     }
@@ -81,9 +82,12 @@ pub fn signature(key: &[u8], timestamp: &str, body: &[u8]) -> String {
     mac.update(timestamp.as_bytes());
     mac.update(b".");
     mac.update(body);
-    let code = mac.finalize().into_bytes();
-    let digits: String = code.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256={digits}")
+    let mut text = String::from("sha256=");
+    for byte in mac.finalize().into_bytes() {
+        // writing to a String cannot fail
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 #[derive(Serialize)]

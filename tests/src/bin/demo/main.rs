@@ -1,9 +1,10 @@
 //! `cargo xtask demo` runs this: the main job on real traffic, in throw-away namespaces, as one table.
 //!
 //! Owns the order of events: filter on, daemon killed, daemon restarted, and the same checks after
-//! each. Builds nothing (the caller did), and must never touch the machine's own network.
+//! each; then a scan. Builds nothing (the caller did), and must never touch the machine's own network.
 
 mod report;
+mod scan;
 mod traffic;
 
 use std::path::Path;
@@ -107,6 +108,13 @@ fn show(begin: Instant) -> Result<Report> {
     daemon.start()?;
     let after_restart = daemon.counters()?;
     report.phase("restarted", traffic::checks(&edge)?);
+
+    if filtered {
+        say("a neighbour of the client scans 200 ports with nmap");
+        for fact in scan::show(&edge, &daemon)? {
+            report.fact(fact);
+        }
+    }
 
     let rounds = live.rounds();
     let outcome = live.finish()?;

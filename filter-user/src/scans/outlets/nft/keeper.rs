@@ -2,7 +2,7 @@
 //!
 //! Owns what is known of the table. Must never hold the lock while `nft` runs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,8 @@ pub(super) struct Keeper {
     look_closely: Duration,
     /// How the table looked right after it was made; `None`: it has to be made.
     made: Option<Look>,
-    /// Sources that it holds, or held until their time was over.
-    held: HashSet<IpNet>,
+    /// Sources that it holds, and until when.
+    held: HashMap<IpNet, Duration>,
 }
 
 impl Keeper {
@@ -33,7 +33,7 @@ impl Keeper {
             program: Program::new(options.program),
             look_closely: options.look_closely,
             made: None,
-            held: HashSet::new(),
+            held: HashMap::new(),
         }
     }
 
@@ -106,10 +106,8 @@ impl Keeper {
         {
             let mut wanted = self.shared.lock();
             wanted.blocks.retain(|_, until| *until > now);
-            let blocks = &wanted.blocks;
-            let changed = &wanted.changed;
-            self.held
-                .retain(|source| blocks.contains_key(source) || changed.contains(source));
+            // the kernel may hold them a moment longer
+            self.held.retain(|_, until| *until + TOLERANCE > now);
         }
         let Some(made) = &self.made else {
             return Ok(());
@@ -147,7 +145,7 @@ impl Keeper {
         };
         let all_there = self
             .held
-            .iter()
+            .keys()
             .filter(|source| settled(source))
             .filter(|source| left(source).is_some_and(|left| left > TOLERANCE))
             .all(|source| found.contains_key(source));
@@ -181,9 +179,9 @@ impl Keeper {
             wanted.changed.clear();
             wanted.blocks.retain(|_, until| *until > now);
             let blocks = wanted.blocks.iter();
-            let blocks = blocks.map(|(source, until)| (*source, *until - now));
+            let blocks = blocks.map(|(source, until)| (*source, until.saturating_sub(now)));
             let document = table::made(wanted.settings, blocks);
-            let held = wanted.blocks.keys().copied().collect();
+            let held = wanted.blocks.clone();
             (document, held, wanted.settings.drop)
         };
         self.program.write(&document).await?;
@@ -208,7 +206,7 @@ impl Keeper {
                 .into_iter()
                 .map(|source| table::Change {
                     source,
-                    held: self.held.contains(&source),
+                    held: self.held.contains_key(&source),
                     left: wanted
                         .blocks
                         .get(&source)
@@ -224,11 +222,10 @@ impl Keeper {
         }
         self.program.write(&document).await?;
         for change in changes {
-            if change.left.is_some() {
-                self.held.insert(change.source);
-            } else {
-                self.held.remove(&change.source);
-            }
+            match change.left {
+                Some(left) => self.held.insert(change.source, now + left),
+                None => self.held.remove(&change.source),
+            };
         }
         Ok(true)
     }

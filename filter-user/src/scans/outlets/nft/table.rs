@@ -391,6 +391,5 @@ fn element_of(place: Place, element: &Value) -> Option<(IpNet, Duration)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-}
+#[path = "table/tests.rs"]
+mod tests;
