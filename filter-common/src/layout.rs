@@ -232,16 +232,12 @@ shared! {
         key: u64,
         /// `scan::coarse_seconds` since which `seen` counts.
         since: u32,
-        /// The same of the source's last packet.
-        last: u32,
-        /// How many packets of others it takes until the cell is theirs.
-        weight: u32,
         /// Packets since the last report.
         packets: u32,
         /// Targets that were reported, a bit each.
         seen: [u64; CELL_WORDS],
         /// Makes it one cache line.
-        zero: u64,
+        zero: [u64; 2],
     }
 
     /// A probe as it lies in the ring buffer.
@@ -266,8 +262,8 @@ shared! {
         hop_limit: u8,
         /// Slot of the interface.
         slot: u8,
-        /// Zero.
-        zero: u32,
+        /// `scan::filled` of the source's cell before.
+        filled: u32,
     }
 
     /// A blocked source.

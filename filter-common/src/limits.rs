@@ -51,7 +51,7 @@ pub const CELL_WORDS: usize = 4;
 /// Probes a CPU may report in one epoch, whoever sent them.
 pub const PROBES_PER_EPOCH: u32 = 16;
 /// Probes a CPU may report in one epoch beyond, of sources that send often.
-pub const EARNED_PER_EPOCH: u32 = 64;
+pub const EARNED_PER_EPOCH: u32 = 192;
 /// Bytes of the ring buffer of probes.
 pub const PROBE_RING: usize = 1 << 19;
 /// Sources that can be blocked at one time.

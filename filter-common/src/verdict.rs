@@ -15,7 +15,6 @@ use crate::packet::Packet;
 use crate::parse::{self, Ip, Link, Transport, ethertype};
 use crate::quote;
 use crate::reason::Reason;
-use crate::scan::Refused;
 use crate::service::{self, protocol};
 
 pub use arriving::{Guarded, arriving};
@@ -77,12 +76,14 @@ pub trait Tables {
     fn note_fragment(&mut self, key: &FragmentKey, now: u64);
     /// Whether the source is blocked.
     fn is_blocked(&mut self, source: &Address) -> bool;
+    /// Entry of the verdict matrix; [`matrix::BLOCKED`] where a rule would let in a source that is blocked.
+    fn entry_unless_blocked(&mut self, index: u32, source: &Address) -> u16;
     /// Remembers that the peer has a working connection with us.
     fn note_verified(&mut self, peer: &Address);
     /// First and last of this host's ephemeral ports, 16 bits each.
     fn local_ports(&mut self) -> u32;
-    /// Counts a refused packet for its source, if it is a probe.
-    fn account(&mut self, refused: &Refused);
+    /// Counts the packet, which is refused, for its source, if it is a probe. `slot`: of the interface.
+    fn account(&mut self, reason: Reason, slot: u8);
 }
 
 #[inline(always)]

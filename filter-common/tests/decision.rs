@@ -28,7 +28,7 @@ struct OneRule {
     reached: u64,
     blocked: Vec<[u64; 2]>,
     verified: Vec<[u64; 2]>,
-    refused: Vec<Refused>,
+    refused: Vec<(Reason, u8)>,
 }
 
 /// Linux's default.
@@ -114,6 +114,13 @@ impl Tables for OneRule {
     fn note_fragment(&mut self, key: &FragmentKey, now: u64) {
         self.fragments.insert(fragment_words(key), now);
     }
+    fn entry_unless_blocked(&mut self, index: u32, source: &Address) -> u16 {
+        match self.matrix_entry(index) {
+            Some(entry) if !matrix::allows(entry) || !self.is_blocked(source) => entry,
+            Some(_) => entry(matrix::BLOCKED, 0),
+            None => matrix::CLOSED,
+        }
+    }
     fn is_blocked(&mut self, source: &Address) -> bool {
         self.blocked.contains(&[source.hi, source.lo])
     }
@@ -123,8 +130,8 @@ impl Tables for OneRule {
     fn local_ports(&mut self) -> u32 {
         LOCAL_PORTS
     }
-    fn account(&mut self, refused: &Refused) {
-        self.refused.push(*refused);
+    fn account(&mut self, reason: Reason, slot: u8) {
+        self.refused.push((reason, slot));
     }
 }
 
@@ -507,21 +514,23 @@ fn probe(frame: &[u8]) -> (Option<Pattern>, u8) {
     let mut tables = OneRule::default();
     let reason = judge_as(frame, &config, &mut tables);
     assert!(!reason.passes(), "{reason:?}");
-    assert_eq!(tables.refused.len(), 1, "{:?}", tables.refused);
-    let refused = tables.refused[0];
-    assert_eq!(Refused::unpack(refused.pack()), {
-        let mut kept = refused;
-        kept.transport.identifier = 0;
-        kept
-    });
-    assert_eq!(refused.slot, 3);
-    let read = scan::addresses(frame, &refused).map(|(source, destination, hop_limit)| {
-        (scan::key(&source), scan::mixed(&destination), hop_limit)
-    });
-    assert_eq!(read, Some((refused.source, refused.destination, 64)));
-    let pattern = scan::pattern(frame, &refused, LOCAL_PORTS);
-    let hints = pattern.map_or(0, |pattern| scan::hints(frame, &refused, pattern));
-    (pattern, hints)
+    assert_eq!(tables.refused, [(reason, 3)]);
+    assert!(scan::counts(reason as u8));
+    let Some(refused) = Refused::find(frame, reason as u8, 3) else {
+        return (None, 0);
+    };
+    assert_eq!(Refused::unpack(refused.pack()), refused);
+    let ours = |address: [u8; 4]| Address::v4(u32::from_be_bytes(address));
+    assert_eq!(
+        scan::addresses(frame, &refused),
+        Some((ours(THEM), ours(US), 64))
+    );
+    let Some(probe) = scan::probe(frame, &refused, LOCAL_PORTS) else {
+        return (None, 0);
+    };
+    assert_eq!(scan::Probe::unpack(probe.pack()), probe);
+    let hints = scan::hints(frame, &refused, &probe);
+    (Pattern::from_index(probe.pattern.into()), hints)
 }
 
 fn ip4(protocol: u8, payload: &[u8]) -> Vec<u8> {
@@ -585,6 +594,11 @@ fn late_answers_are_no_probes() {
     assert_eq!(udp(123, 60999), None);
     assert_eq!(udp(53, 161), Some(Pattern::Udp));
     assert_eq!(udp(40000, 40000), Some(Pattern::Udp));
+    // traceroute
+    assert_eq!(udp(40000, 33433), Some(Pattern::Udp));
+    assert_eq!(udp(40000, 33434), None);
+    assert_eq!(udp(40000, 33523), None);
+    assert_eq!(udp(40000, 33524), Some(Pattern::Udp));
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub fn edgefilter_in(ctx: XdpContext) -> u32 {
         account::count(0, Reason::PassUnmanaged, true, frame.frame_length());
         return xdp_action::XDP_PASS;
     };
-    let mut tables = PolicyTables::new(ctx.ctx.cast(), bank);
+    let mut tables = PolicyTables::<false>::new(ctx.ctx.cast(), bank);
     let link = parse::link(&frame);
     let config = tables::vlan_config(bank, config, link.vlan);
     let decision = if config.flags & flag::UNMANAGED != 0 {
@@ -73,7 +73,7 @@ pub fn edgefilter_out(ctx: TcContext) -> i32 {
     let Some((bank, slot, config)) = tables::config(ifindex) else {
         return unmanaged(&frame);
     };
-    let mut tables = PolicyTables::new(ctx.skb.skb.cast(), bank);
+    let mut tables = PolicyTables::<false>::new(ctx.skb.skb.cast(), bank);
     let link = parse::link(&frame);
     let config = tables::vlan_config(bank, config, frame.vlan().unwrap_or(link.vlan));
     let decision = if config.flags & flag::UNMANAGED != 0 {
@@ -92,7 +92,7 @@ pub fn edgefilter_deliver(ctx: TcContext) -> i32 {
     let Some((bank, slot, config)) = tables::config(ifindex) else {
         return action(unknown_link(&frame));
     };
-    let mut tables = PolicyTables::new(ctx.skb.skb.cast(), bank);
+    let mut tables = PolicyTables::<true>::new(ctx.skb.skb.cast(), bank);
     let link = parse::link(&frame);
     let decision = verdict::arriving(&frame, &link, Guarded::Container, config, &mut tables);
     action(conclude(&frame, ifindex, slot, config, &decision))
@@ -106,7 +106,7 @@ pub fn edgefilter_send(ctx: TcContext) -> i32 {
     let Some((bank, slot, config)) = tables::config(ifindex) else {
         return action(unknown_link(&frame));
     };
-    let mut tables = PolicyTables::new(ctx.skb.skb.cast(), bank);
+    let mut tables = PolicyTables::<true>::new(ctx.skb.skb.cast(), bank);
     let link = parse::link(&frame);
     let decision = verdict::from_container(&frame, &link, Lengths::Trusted, config, &mut tables);
     action(conclude(&frame, ifindex, slot, config, &decision))
@@ -122,7 +122,7 @@ pub fn edgefilter_send_xdp(ctx: XdpContext) -> u32 {
         unknown_link(&frame);
         return xdp_action::XDP_DROP;
     };
-    let mut tables = PolicyTables::new(ctx.ctx.cast(), bank);
+    let mut tables = PolicyTables::<true>::new(ctx.ctx.cast(), bank);
     let link = parse::link(&frame);
     let decision = verdict::from_container(&frame, &link, Lengths::Checked, config, &mut tables);
     if conclude(&frame, ifindex, slot, config, &decision) {

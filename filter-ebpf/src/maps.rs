@@ -79,6 +79,9 @@ pub static SOURCE_RATES: Array<u64, { 2 * RATE_BUCKETS }> = Array::new();
 
 #[btf_map]
 pub static SCAN_CONTROL: Array<ScanControl, 1, MAPPED> = Array::new();
+/// To whom the cell of the same index belongs, see `scan::vote`.
+#[btf_map]
+pub static SCAN_HEADS: Array<u64, CELL_SLOTS, MAPPED> = Array::new();
 /// CPU * CELL_SLOTS + cell: no CPU writes another's. The daemon makes it as large as there can be CPUs.
 #[btf_map]
 pub static SCAN_CELLS: Array<ScanCell, CELL_SLOTS, MAPPED> = Array::new();

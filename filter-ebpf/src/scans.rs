@@ -2,14 +2,16 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
+use aya_ebpf::programs::XdpContext;
 use filter_common::layout::{Address, ProbeRecord, ScanCounters};
 use filter_common::limits::{
     BLOCK_FILTER_WORDS, EARNED_PER_EPOCH, PROBES_PER_EPOCH, SCAN_CELLS, VERIFIED,
 };
-use filter_common::scan::{self, EARNED, PATTERN_SLOTS, Refused, Visit};
+use filter_common::reason::Reason;
+use filter_common::scan::{self, EARNED, PATTERN_SLOTS, Probe, Refused, Vote};
 
 use crate::maps;
-use crate::packet::Headers;
+use crate::packet::{Headers, XdpFrame};
 use crate::tables::masked;
 
 /// Whether a source is blocked. Most are told apart from those that are by a bit.
@@ -76,27 +78,53 @@ pub fn local_ports() -> u32 {
 
 /// See [`filter_common::verdict::Tables::account`].
 #[inline(always)]
-pub fn account(ctx: *mut xdp_md, refused: &Refused) {
-    let [source, destination, packet, place] = refused.pack();
-    account_refused(ctx, source, destination, packet, place);
+pub fn account(ctx: *mut xdp_md, reason: Reason, slot: u8) {
+    let refused = refused_probe(ctx, reason as u32, slot as u32);
+    if refused == 0 {
+        return;
+    }
+    let probe = probe_of(ctx, refused);
+    if probe == Probe::NONE {
+        return;
+    }
+    let counted = account_probe(ctx, refused, probe);
+    if counted != 0 {
+        report_probe(ctx, refused, probe, counted);
+    }
 }
 
-/// A global function (see packet.rs). Touches memory of this CPU only: a flood of random sources costs a cache line.
+/// A global function (see packet.rs), so that not every way to a refusal is walked on to its end. 0 for what is no probe.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn account_refused(
-    ctx: *mut xdp_md,
-    source: u64,
-    destination: u64,
-    packet: u64,
-    place: u64,
-) -> u64 {
-    let refused = Refused::unpack([source, destination, packet, place]);
-    let headers = Headers::received(ctx);
-    let Some(control) = maps::SCAN_CONTROL.get(0) else {
+extern "C" fn refused_probe(ctx: *mut xdp_md, reason: u32, slot: u32) -> u64 {
+    if !scan::counts(reason as u8) {
+        return 0;
+    }
+    let ctx = XdpContext::new(ctx);
+    Refused::find(&XdpFrame::new(&ctx), reason as u8, slot as u8)
+        .map_or(0, |refused| refused.pack())
+}
+
+/// A global function (see packet.rs): all that follows would be verified for every pattern.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn probe_of(ctx: *mut xdp_md, refused: u64) -> u64 {
+    let refused = Refused::unpack(refused);
+    scan::probe(&Headers::received(ctx), &refused, local_ports())
+        .map_or(Probe::NONE, |probe| probe.pack())
+}
+
+/// A global function (see packet.rs). Touches memory of this CPU only: a flood of random sources costs a word. How many
+/// packets to report, 0 for no report; above 32 bits, the bits of its cell that were set.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn account_probe(ctx: *mut xdp_md, refused: u64, probe: u64) -> u64 {
+    let refused = Refused::unpack(refused);
+    let probe = Probe::unpack(probe);
+    let Some((source, destination, _)) = scan::addresses(&Headers::received(ctx), &refused) else {
         return 0;
     };
-    let Some(pattern) = scan::pattern(&headers, &refused, control.local_ports as u32) else {
+    let Some(control) = maps::SCAN_CONTROL.get(0) else {
         return 0;
     };
     let Some(counters) = maps::SCAN_COUNTERS.get_ptr_mut(0) else {
@@ -104,46 +132,77 @@ extern "C" fn account_refused(
     };
     // SAFETY: a live map value of this CPU.
     let counters = unsafe { &mut *counters };
-    counters.patterns[pattern as usize & (PATTERN_SLOTS - 1)] += 1;
+    counters.patterns
+        [masked::<{ PATTERN_SLOTS as u32 - 1 }>(probe.pattern as usize) & (PATTERN_SLOTS - 1)] += 1;
     // SAFETY: both take nothing and are always allowed.
     let (cpu, now) = unsafe { (bpf_get_smp_processor_id(), bpf_ktime_get_coarse_ns()) };
-    let hash = scan::hash(source, control.seed);
-    let Some(cell) = maps::SCAN_CELLS.get_ptr_mut(cpu * SCAN_CELLS as u32 + (hash >> 51) as u32)
-    else {
+    let key = scan::key(&source);
+    let hash = scan::hash(key, control.seed);
+    let place = cpu * SCAN_CELLS as u32 + (hash >> 51) as u32;
+    let Some(head) = maps::SCAN_HEADS.get_ptr_mut(place) else {
         return 0;
     };
     // SAFETY: a live map value that only this CPU writes; XDP does not nest on one CPU.
-    let cell = unsafe { &mut *cell };
-    let target = scan::target(&refused, pattern, control.seed);
-    let visit = scan::visit(cell, source, target, scan::coarse_seconds(now));
-    if matches!(visit, Visit::Known) {
+    let head = unsafe { &mut *head };
+    let seconds = scan::coarse_seconds(now);
+    let vote = scan::vote(head, hash, seconds);
+    if !matches!(vote, Vote::Own) && !within_budget(counters, false) {
         return 0;
     }
-    let is_new = matches!(visit, Visit::New);
-    if !within_budget(counters, is_new && cell.weight >= EARNED) {
-        return 0;
+    let (mut packets, mut filled) = (1, 0);
+    if !matches!(vote, Vote::Foreign) {
+        let Some(cell) = maps::SCAN_CELLS.get_ptr_mut(place) else {
+            return 0;
+        };
+        // SAFETY: as the head.
+        let cell = unsafe { &mut *cell };
+        let target = scan::target(&destination, &probe, control.seed);
+        if !scan::visit(cell, key, target, seconds, vote) {
+            return 0;
+        }
+        let earned = scan::weight(*head) >= EARNED;
+        if matches!(vote, Vote::Own) && !within_budget(counters, earned) {
+            return 0;
+        }
+        filled = scan::filled(cell);
+        packets = scan::mark(cell, target);
     }
-    let packets = if is_new { scan::mark(cell, target) } else { 1 };
+    (filled as u64) << 32 | packets as u64
+}
+
+/// A global function (see packet.rs), beside the one before and not called by it: Linux 6.1 adds up the stacks of callers.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn report_probe(ctx: *mut xdp_md, refused: u64, probe: u64, counted: u64) -> u64 {
+    let refused = Refused::unpack(refused);
+    let probe = Probe::unpack(probe);
+    let headers = Headers::received(ctx);
     let Some((source, destination, hop_limit)) = scan::addresses(&headers, &refused) else {
         return 0;
     };
     let Some(mut record) = maps::PROBES.reserve_untyped::<ProbeRecord>(0) else {
-        counters.shed += 1;
+        if let Some(counters) = maps::SCAN_COUNTERS.get_ptr_mut(0) {
+            // SAFETY: a live map value of this CPU.
+            unsafe { (*counters).shed += 1 };
+        }
         return 0;
     };
-    record.write(ProbeRecord {
-        time: now,
-        source,
-        destination,
-        packets,
-        port: scan::port(&refused, pattern),
-        source_port: refused.transport.source_port,
-        pattern: pattern as u8,
-        hints: scan::hints(&headers, &refused, pattern),
-        hop_limit,
-        slot: refused.slot,
-        zero: 0,
-    });
+    let target = record.as_mut_ptr();
+    // SAFETY: the reservation is as large as a `ProbeRecord`; every field is written before it is submitted. One by one:
+    // as a whole it would be made on the stack first.
+    unsafe {
+        (*target).time = bpf_ktime_get_coarse_ns();
+        (*target).source = source;
+        (*target).destination = destination;
+        (*target).packets = counted as u32;
+        (*target).port = probe.port;
+        (*target).source_port = probe.source_port;
+        (*target).pattern = probe.pattern;
+        (*target).hints = scan::hints(&headers, &refused, &probe);
+        (*target).hop_limit = hop_limit;
+        (*target).slot = refused.slot;
+        (*target).filled = (counted >> 32) as u32;
+    }
     record.submit(0);
     1
 }

@@ -17,9 +17,10 @@ use filter_common::limits::{
     BANKS, BOUND_ADDRESSES, BOUND_MACS, CONFIG_SLOTS, MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS,
     SOURCE_CLASSES, VLAN_IDS, VLAN_TABLES, slot_places,
 };
+use filter_common::matrix;
 use filter_common::prefix::{self, ROOT6_LEN};
 use filter_common::rate;
-use filter_common::scan::Refused;
+use filter_common::reason::Reason;
 use filter_common::service::SERVICES as SERVICE_SLOTS;
 use filter_common::verdict::Tables;
 
@@ -109,13 +110,14 @@ pub fn masked<const MASK: u32>(mut number: usize) -> usize {
     number
 }
 
-pub struct PolicyTables {
+/// `CONTAINER`: for a program of container links. They look at more entries, so those are read by a global function.
+pub struct PolicyTables<const CONTAINER: bool> {
     ctx: *mut c_void,
     bank: u32,
     clock: u64,
 }
 
-impl PolicyTables {
+impl<const CONTAINER: bool> PolicyTables<CONTAINER> {
     #[inline(always)]
     pub fn new(ctx: *mut c_void, bank: u32) -> Self {
         Self {
@@ -199,7 +201,36 @@ extern "C" fn bound6(index: u32, hi: u64, lo: u64) -> u64 {
     0
 }
 
-impl Tables for PolicyTables {
+#[inline(always)]
+fn matrix_entry(index: u32) -> Option<u16> {
+    Some(maps::MATRIX.get(index / MATRIX_ROW as u32)?[index as usize & (MATRIX_ROW - 1)])
+}
+
+/// A global function (see packet.rs): -1 if the table is inconsistent.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn matrix_at(index: u32) -> i64 {
+    matrix_entry(index).map_or(-1, i64::from)
+}
+
+/// A global function (see packet.rs): what was looked at here is no longer told apart behind it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn entry_unless_blocked(index: u32, source_hi: u64, source_lo: u64) -> u64 {
+    let Some(entry) = matrix_entry(index) else {
+        return matrix::CLOSED as u64;
+    };
+    let source = Address {
+        hi: source_hi,
+        lo: source_lo,
+    };
+    if matrix::allows(entry) && scans::is_blocked(&source) {
+        return matrix::entry(matrix::BLOCKED, 0) as u64;
+    }
+    entry as u64
+}
+
+impl<const CONTAINER: bool> Tables for PolicyTables<CONTAINER> {
     #[inline(always)]
     fn source_class(&mut self, v4: bool, address: &Address) -> Option<u16> {
         self.class(SOURCES, v4, address)
@@ -221,7 +252,11 @@ impl Tables for PolicyTables {
 
     #[inline(always)]
     fn matrix_entry(&mut self, index: u32) -> Option<u16> {
-        Some(maps::MATRIX.get(index / MATRIX_ROW as u32)?[index as usize & (MATRIX_ROW - 1)])
+        if !CONTAINER {
+            return matrix_entry(index);
+        }
+        let entry = matrix_at(index);
+        (entry >= 0).then_some(entry as u16)
     }
 
     #[inline(always)]
@@ -329,6 +364,11 @@ impl Tables for PolicyTables {
     }
 
     #[inline(always)]
+    fn entry_unless_blocked(&mut self, index: u32, source: &Address) -> u16 {
+        entry_unless_blocked(index, source.hi, source.lo) as u16
+    }
+
+    #[inline(always)]
     fn note_verified(&mut self, peer: &Address) {
         let now = self.now();
         scans::note_verified(peer, now);
@@ -340,8 +380,8 @@ impl Tables for PolicyTables {
     }
 
     #[inline(always)]
-    fn account(&mut self, refused: &Refused) {
-        scans::account(self.ctx.cast(), refused);
+    fn account(&mut self, reason: Reason, slot: u8) {
+        scans::account(self.ctx.cast(), reason, slot);
     }
 }
 

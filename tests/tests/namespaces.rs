@@ -35,6 +35,8 @@ mod hardening;
 mod interfaces;
 #[path = "namespaces/nftables.rs"]
 mod nftables;
+#[path = "namespaces/nftables_former.rs"]
+mod nftables_former;
 #[path = "namespaces/nftables_packets.rs"]
 mod nftables_packets;
 #[path = "namespaces/scan_arena.rs"]

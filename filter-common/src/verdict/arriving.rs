@@ -12,7 +12,6 @@ use crate::parse::{self, Broken, Ip, Lengths, Link, Transport, ethertype};
 use crate::quote;
 use crate::reason::Reason;
 use crate::row;
-use crate::scan::{self, Refused};
 use crate::service::{self, protocol};
 
 /// Whom the interface guards.
@@ -78,8 +77,13 @@ pub fn arriving<P: Packet + ?Sized, T: Tables>(
     let Some(class) = tables.source_class(ip.v4, &ip.source) else {
         return because(Reason::DropPort);
     };
-    let entry = row_of(config, tables, service, ip.v4, &ip.destination)
-        .map_or(matrix::CLOSED, |row| entry_of(tables, row, class));
+    // connections need ICMP
+    let blockable = matches!(guarded, Guarded::Host) && !parse::is_icmp(ip.protocol, ip.v4);
+    let entry = match row_of(config, tables, service, ip.v4, &ip.destination) {
+        Some(row) if blockable => tables.entry_unless_blocked(row + class as u32, &ip.source),
+        Some(row) => entry_of(tables, row, class),
+        None => matrix::CLOSED,
+    };
     let kind = matrix::kind(entry);
     if config.flags & flag::REVERSE_PATH != 0
         && kind < matrix::MARTIAN
@@ -87,16 +91,6 @@ pub fn arriving<P: Packet + ?Sized, T: Tables>(
     {
         return by_row(Reason::DropReversePath, row::REVERSE_PATH);
     }
-    // a blocked source keeps what this host asked of it, and ICMP, which connections need
-    let (entry, kind) = if matches!(guarded, Guarded::Host)
-        && matrix::allows(entry)
-        && !parse::is_icmp(ip.protocol, ip.v4)
-        && tables.is_blocked(&ip.source)
-    {
-        (matrix::entry(matrix::BLOCKED, 0), matrix::BLOCKED)
-    } else {
-        (entry, kind)
-    };
     let decision = by_policy(entry, &ip, tables)
         .unwrap_or_else(|| by_flow(packet, &ip, &transport, config, tables, kind));
     if decision.reason.passes() {
@@ -105,18 +99,8 @@ pub fn arriving<P: Packet + ?Sized, T: Tables>(
             tables.note_fragment(&fragment_key(&ip, way), now);
         }
     } else if matches!(guarded, Guarded::Host) && config.flags & flag::SCANS != 0 {
-        tables.account(&Refused {
-            source: scan::key(&ip.source),
-            destination: scan::mixed(&ip.destination),
-            reason: decision.reason as u8,
-            v4: ip.v4,
-            protocol: ip.protocol,
-            transport,
-            network: (link.network / 2) as u8,
-            at: ip.transport as u16,
-            // bindings of a bank are in the order of the slots
-            slot: config.binding as u8,
-        });
+        // bindings of a bank are in the order of the slots
+        tables.account(decision.reason, config.binding as u8);
     }
     decision
 }

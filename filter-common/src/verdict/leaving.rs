@@ -89,31 +89,39 @@ pub fn from_host<P: Packet + ?Sized, T: Tables>(
 
 /// What policy would let the answer to in anyway. Most of it answers a client; but what we ask for must be answered
 /// even by a source that is blocked, so that is noted: a connection that we open, as good as open, since its further
-/// packets cost no look-up; and UDP from one of our ephemeral ports.
+/// packets cost no look-up; and UDP from one of our ephemeral ports. Where ports do not tell who asks (NTP and VPNs use
+/// the same one at both ends), what is sent to a blocked source is no answer: nothing that it asks is let in.
 #[inline(always)]
 fn note_open<T: Tables>(ip: &Ip, transport: &Transport, tables: &mut T) {
     let mut transport = *transport;
-    match ip.protocol {
-        protocol::TCP if tcp::opens(transport.flags) => transport.flags = tcp::ACK,
+    let asks = match ip.protocol {
+        protocol::TCP if tcp::opens(transport.flags) => {
+            transport.flags = tcp::ACK;
+            true
+        }
         protocol::TCP => {
             // only who answered our SYN is sent data, and nobody can in another's name
             let length = ip.end.wrapping_sub(ip.transport);
             if length > transport.header as usize && transport.flags & tcp::RST == 0 {
                 tables.note_verified(&ip.destination);
             }
-            return;
+            false
         }
         protocol::UDP => {
             let local_ports = tables.local_ports();
-            if !scan::is_within(transport.source_port, local_ports)
-                || scan::is_within(transport.port, local_ports)
-            {
-                return;
+            let from = scan::is_within(transport.source_port, local_ports);
+            let to = scan::is_within(transport.port, local_ports);
+            match (from, to) {
+                (true, false) => true,
+                (false, true) => false,
+                _ => tables.is_blocked(&ip.destination),
             }
         }
-        _ => return,
+        other => !parse::is_icmp(other, ip.v4) && tables.is_blocked(&ip.destination),
+    };
+    if asks {
+        note(ip, &transport, tables);
     }
-    note(ip, &transport, tables);
 }
 
 /// What a container sends.

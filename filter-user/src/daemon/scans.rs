@@ -3,13 +3,14 @@
 //! It decides nothing by itself, and whatever becomes of it, the filter stays: blocks end in the kernel.
 
 mod host;
+mod log;
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
@@ -31,6 +32,8 @@ use crate::scans::outlets::Outlets;
 use crate::scans::outlets::nft::{self, Nft, NftError, Removal};
 use crate::scans::probe::Probe;
 use crate::scans::record::{BlockRecord, Origin, Report};
+use log::Log;
+
 pub(super) use host::{Teller, Told};
 
 /// How long a peer counts as one with a working connection after it was last sent data.
@@ -64,6 +67,7 @@ struct Keeper {
     insight: Option<Insight>,
     opened: u64,
     shed: u64,
+    log: Log,
     told: Arc<Told>,
     shared: Arc<Shared>,
 }
@@ -119,6 +123,7 @@ impl Watcher {
             nft: None,
             insight: first.reporting.alerts.map(Insight::new),
             opened: 0,
+            log: Log::new(Instant::now()),
             shed: counters::probes_shed(pins)?,
             told: first,
             shared: Arc::clone(&shared),
@@ -127,7 +132,7 @@ impl Watcher {
         keeper.follow_nftables();
         if keeper.nft.is_none() {
             // a daemon before us may have had another policy
-            tokio::task::spawn_blocking(|| removed(nft::remove_blocking()));
+            tokio::spawn(async { removed(nft::remove_former().await) });
         }
         Ok(Self {
             ring,
@@ -214,6 +219,7 @@ impl Watcher {
             keeper.detector.shed(shed - keeper.shed, now);
         }
         keeper.shed = shed;
+        keeper.log.tick(Instant::now());
         keeper.count()?;
         let effects = keeper.detector.tick(now, &Verified(&keeper.tables));
         keeper.apply(effects);
@@ -267,8 +273,8 @@ impl Keeper {
         }
     }
 
-    fn report(&self, report: Arc<Report>) {
-        log(&report);
+    fn report(&mut self, report: Arc<Report>) {
+        self.log.report(&report, Instant::now());
         self.outlets.send(&report);
         self.shared.report(report);
     }
@@ -425,20 +431,6 @@ fn take(ring: &mut RingBuf<MapData>) -> (Vec<(Probe, u8)>, bool) {
         }
     }
     (probes, true)
-}
-
-/// The daemon's log: what an admin reads first.
-fn log(report: &Report) {
-    let text = crate::report::scans::report(report);
-    match report {
-        Report::ScanOpened(_) | Report::Blocked(_) | Report::Alert(_) => {
-            tracing::warn!(target: "edgefilter::scans", "{text}");
-        }
-        Report::ScanClosed(_) | Report::Unblocked(_) => {
-            tracing::info!(target: "edgefilter::scans", "{text}");
-        }
-        Report::ScanUpdated(_) => tracing::debug!(target: "edgefilter::scans", "{text}"),
-    }
 }
 
 fn moment() -> io::Result<Moment> {

@@ -205,6 +205,7 @@ impl Dataplane {
         let banks = BANKS as u32;
         loader
             .map_max_entries("CELLS4", sizes.cells4 as u32 * banks)
+            .map_max_entries("SCAN_HEADS", (cpus()? * SCAN_CELLS) as u32)
             .map_max_entries("SCAN_CELLS", (cpus()? * SCAN_CELLS) as u32)
             .map_max_entries("CELLS6", sizes.cells6 as u32 * banks)
             .map_max_entries("MATRIX", (sizes.matrix / MATRIX_ROW) as u32 * banks);

@@ -29,7 +29,7 @@ pub(super) const POLICY_MAPS: [&str; 13] = [
 ];
 
 /// Maps that hold state, and the hash of each one's layout.
-pub(super) const STATE_MAPS: [(&str, u64); 16] = [
+pub(super) const STATE_MAPS: [(&str, u64); 17] = [
     ("FLOWS", hash_mix(FlowKey::HASH, FlowState::HASH)),
     ("FLOW_ROOM", hash_mix(FlowKey::HASH, FlowState::HASH)),
     ("FRAGMENTS", FragmentKey::HASH),
@@ -43,6 +43,7 @@ pub(super) const STATE_MAPS: [(&str, u64); 16] = [
     ("EVENT_BUDGET", EventBudget::HASH),
     ("EVENTS", EVENTS_LAYOUT),
     ("SCAN_CONTROL", ScanControl::HASH),
+    ("SCAN_HEADS", SCAN_CELLS as u64),
     ("SCAN_CELLS", hash_mix(ScanCell::HASH, SCAN_CELLS as u64)),
     ("SCAN_COUNTERS", SCAN_LAYOUT),
     ("PROBES", SCAN_LAYOUT),

@@ -245,6 +245,7 @@ pub fn decode(bytes: &[u8]) -> Option<(Probe, u8)> {
         hints: record.hints,
         hop_limit: record.hop_limit,
         packets: record.packets,
+        filled: record.filled,
     };
     Some((probe, record.slot))
 }

@@ -127,7 +127,7 @@ impl Detector {
         }
         // the coarse clock lags, and never leads
         let time = probe.time.min(now.since_boot);
-        let key = key(probe.source, &settings.protected);
+        let key = key(probe.source, &settings);
         let main = self.decoys.get(&key).copied().unwrap_or(key);
         if let Some(scan) = self.open.get_mut(&main) {
             scan.note(probe, interface, time);
@@ -209,7 +209,7 @@ impl Detector {
                 continue;
             };
             // what is protected decides what counts as one source
-            let key_now = |party: &Party| key(party.net.addr(), &settings.protected);
+            let key_now = |party: &Party| key(party.net.addr(), &settings);
             let other = scan.parties().any(|party| key_now(party) != party.key);
             if other || !scans.enabled || exempt(scans, &main) {
                 self.close(&main, now, &mut effects);
@@ -232,7 +232,7 @@ impl Detector {
 
     /// So many refused packets of an open scan's source were counted since its last probe was reported.
     pub fn unreported(&mut self, source: IpNet, packets: u64) {
-        let key = key(source.addr(), &self.judge.settings.protected);
+        let key = key(source.addr(), &self.judge.settings);
         if let Some(scan) = self.open.get_mut(&key) {
             scan.changed |= scan.unreported != packets;
             scan.unreported = packets;

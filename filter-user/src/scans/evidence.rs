@@ -14,7 +14,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use filter_common::scan::Pattern;
+use filter_common::scan::{CELL_BITS, Pattern};
 
 use super::probe::Probe;
 use super::record;
@@ -25,6 +25,9 @@ use crate::policy::{LONGEST_WINDOW, MOST_TARGETS, Threshold};
 const HALVES: usize = 2;
 /// Ports, and likewise hosts, that are remembered of one source. Enough for the highest threshold in halves.
 pub(super) const REMEMBERED: usize = MOST_TARGETS as usize * HALVES;
+
+/// Fewer ports, or hosts, than this are counted as they were reported: next to none are missing.
+const EXACT: u64 = 64;
 
 /// A port as people see it: what it is a port of, and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -196,6 +199,8 @@ pub(super) struct Evidence {
     by_pattern: [u32; Pattern::ALL.len()],
     /// Distinct targets as far as they are remembered; beyond, each one that was reported.
     pub(super) targets: u64,
+    /// Targets that were most likely not reported, because the program took them for others.
+    missed: f32,
     pub(super) packets: u64,
     pub(super) hints: u8,
     pub(super) first: Duration,
@@ -211,6 +216,7 @@ impl Evidence {
             beyond: None,
             by_pattern: [0; Pattern::ALL.len()],
             targets: 0,
+            missed: 0.0,
             packets: 0,
             hints: 0,
             first,
@@ -235,6 +241,7 @@ impl Evidence {
         }
         if new_port || new_host {
             self.targets = self.targets.saturating_add(1);
+            self.missed += missed(probe.filled);
             if let Some(count) = self.by_pattern.get_mut(probe.pattern as usize) {
                 *count = count.saturating_add(1);
             }
@@ -383,6 +390,13 @@ impl Evidence {
 
     /// Distinct ports and hosts; many of them are an estimate.
     pub(super) fn counts(&self) -> (u64, u64) {
+        let (ports, hosts) = self.reported();
+        let part = 1.0 / (1.0 + f64::from(self.missed) / self.targets.max(1) as f64);
+        (whole(ports, part, hosts), whole(hosts, part, ports))
+    }
+
+    /// The same of those that were reported.
+    fn reported(&self) -> (u64, u64) {
         let known = (self.ports.len() as u64, self.hosts.len() as u64);
         self.beyond.as_ref().map_or(known, |beyond| {
             // what all fits into the memory is exact
@@ -410,6 +424,22 @@ fn are_alike(seen: impl Iterator<Item = (Tenths, Option<Tenths>)>, apart: Durati
         together += usize::from(theirs.is_some_and(|theirs| mine.0.abs_diff(theirs.0) <= apart));
     }
     shared * 5 >= all * 4 && together * 2 >= all
+}
+
+/// Targets that are not reported for each one that is, while so many bits of the cell are set (as in linear counting).
+fn missed(filled: u32) -> f32 {
+    let filled = filled.min(CELL_BITS - 1);
+    filled as f32 / (CELL_BITS - filled) as f32
+}
+
+/// How many ports there are likely to be if so many were found in a `part` of what was sent to each of `hosts`; or the
+/// other way round. Few are as they were found.
+fn whole(found: u64, part: f64, hosts: u64) -> u64 {
+    if found < EXACT {
+        return found;
+    }
+    let hosts = i32::try_from(hosts).unwrap_or(i32::MAX);
+    (found as f64 / (1.0 - (1.0 - part).powi(hosts))).round() as u64
 }
 
 fn halves(count: u32) -> usize {

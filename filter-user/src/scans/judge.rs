@@ -227,7 +227,7 @@ impl Judge {
 
     /// Takes over the strikes of a former run's block.
     pub(super) fn remember(&mut self, block: &Block) {
-        let key = key(block.source.addr(), &self.settings.protected);
+        let key = key(block.source.addr(), &self.settings);
         let memory = self.settings.scans.block_at_most;
         self.strikes
             .set(key, block.strikes, block.until.saturating_add(memory));

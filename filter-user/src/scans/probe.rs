@@ -26,4 +26,6 @@ pub struct Probe {
     pub hop_limit: u8,
     /// Refused packets of the source on that CPU since its last report, this one included.
     pub packets: u32,
+    /// `filter_common::scan::filled`: the fuller, the more targets were not reported beside this one.
+    pub filled: u32,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use filter_common::scan::hint;
+use filter_common::scan::{CELL_BITS, hint};
 use ipnet::IpNet;
 
 use super::Moment;
@@ -15,6 +15,8 @@ use crate::report::time::rfc3339;
 
 /// Most decoys of one scan; further sources with the same probes are scans of their own.
 pub(super) const DECOYS: usize = 64;
+/// `filter_common::scan::filled` from which on there may be many more targets than anybody can tell.
+const FULL: u32 = CELL_BITS - 3;
 /// Ports, and hosts, that a record names.
 pub(super) const SAMPLE: usize = 32;
 
@@ -80,6 +82,7 @@ impl Scan {
         if self.interface != interface {
             interface.clone_into(&mut self.interface);
         }
+        self.shed |= probe.filled >= FULL;
         self.changed = true;
     }
 
@@ -123,7 +126,9 @@ impl Scan {
             .iter()
             .filter(|(bit, _)| evidence.hints & bit != 0);
         let sample = evidence.ports().take(SAMPLE);
+        // an estimate may exceed what can be
         let (ports, hosts) = evidence.counts();
+        let (ports, hosts) = (ports.min(self.packets()), hosts.min(self.packets()));
         ScanRecord {
             id: self.id.clone(),
             state,

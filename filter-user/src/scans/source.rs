@@ -8,9 +8,10 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv6Net};
 use lru::LruCache;
 
+use super::detector::Settings;
 use super::evidence::Evidence;
 use super::probe::Probe;
-use super::protected::Protected;
+use super::protected::holds_any;
 
 /// Targets up to which a source is one of many that happened to come by.
 const FEW_TARGETS: u64 = 2;
@@ -27,8 +28,8 @@ const CANDIDATES: usize = 8;
 pub(super) type Key = IpNet;
 
 /// The source that `address` belongs to. An IPv6 address is one by itself where its /64 is a link's or holds addresses
-/// that must not be blocked: a neighbour's scan must have a block of its own.
-pub(super) fn key(address: IpAddr, protected: &Protected) -> Key {
+/// that must not be blocked, or are exempt: a neighbour's scan must have a block of its own.
+pub(super) fn key(address: IpAddr, settings: &Settings) -> Key {
     let alone = IpNet::from(address);
     let IpAddr::V6(v6) = address else {
         return alone;
@@ -36,7 +37,10 @@ pub(super) fn key(address: IpAddr, protected: &Protected) -> Key {
     match Ipv6Net::new(v6, 64) {
         Ok(net) if !v6.is_unicast_link_local() => {
             let net = IpNet::V6(net.trunc());
-            if protected.spares(&net).is_some() {
+            let exempt = settings.scans.exempt.as_ref();
+            if settings.protected.spares(&net).is_some()
+                || exempt.is_some_and(|set| holds_any(set, &net))
+            {
                 alone
             } else {
                 net

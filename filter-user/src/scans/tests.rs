@@ -154,6 +154,7 @@ impl World {
             hints: 0,
             hop_limit: 50,
             packets: 1,
+            filled: 0,
         };
         self.send(&probe);
     }

@@ -15,16 +15,25 @@ const ACK: u8 = 0x10;
 /// Ports that Linux gives to sockets that did not ask for one (net.ipv4.ip_local_port_range).
 const EPHEMERAL: RangeInclusive<u16> = 32_768..=60_999;
 
-/// Whether we are who asks, as far as the packet shows: a SYN, or UDP from an ephemeral port to one that is none. Its
+/// Whether we are who asks, as far as the packet shows: a SYN, or UDP from an ephemeral port to one that is none; of
+/// what shows neither question nor answer, all that is sent to a blocked source, since nothing it asks is let in. The
 /// answer is let in whoever is blocked, so it is noted although a rule lets it in as well.
-fn is_ours(transport: &Transport<'_>) -> bool {
+fn is_ours(transport: &Transport<'_>, blocked: bool) -> bool {
     match *transport {
         Transport::Tcp { flags, .. } => flags & (SYN | ACK) == SYN,
         Transport::Udp {
             source,
             destination,
-        } => EPHEMERAL.contains(&source) && !EPHEMERAL.contains(&destination),
-        _ => false,
+        } => match (
+            EPHEMERAL.contains(&source),
+            EPHEMERAL.contains(&destination),
+        ) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => blocked,
+        },
+        Transport::Icmp { .. } => false,
+        Transport::Sctp { .. } | Transport::Other => blocked,
     }
 }
 
@@ -86,7 +95,7 @@ impl Judge<'_> {
             && self.profile.allowed(&mirrored, self.world).is_none();
         let mut flags = flags;
         if !listed && self.lets_in(&mirrored) {
-            if !self.guards_host() || !is_ours(&transport) {
+            if !self.guards_host() || !is_ours(&transport, self.world.blocks(ip.destination)) {
                 return;
             }
             // What follows is not noted, so the connection counts as open from its SYN on.

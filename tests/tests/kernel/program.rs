@@ -5,9 +5,9 @@ use aya::programs::ProgramInfo;
 use edgefilter_tests::test_run::{Filter, can_run};
 use filter_user::dataplane::{TcProgram, XdpProgram};
 
-/// The verifier gives up after a million instructions (`BPF_COMPLEXITY_LIMIT_INSNS`). Linux 6.1 needs up to 2.6 times as many
-/// as 6.18 does, 264,000 for the largest program; this leaves room for other kernels.
-const BOUND: u32 = 200_000;
+/// The verifier gives up after a million instructions (`BPF_COMPLEXITY_LIMIT_INSNS`). Linux 6.1 needs up to 2.2 times as many
+/// as 6.18 does, 231,000 for the largest program; this leaves room for other kernels.
+const BOUND: u32 = 240_000;
 
 #[test]
 fn verification_stays_far_below_the_limit() -> Result<()> {
@@ -16,16 +16,19 @@ fn verification_stays_far_below_the_limit() -> Result<()> {
     }
     let mut filter = Filter::load()?;
     let dataplane = filter.dataplane();
+    let mut over = Vec::new();
     for which in XdpProgram::ALL {
-        check(&dataplane.xdp(which)?.info()?)?;
+        over.extend(check(&dataplane.xdp(which)?.info()?)?);
     }
     for which in TcProgram::ALL {
-        check(&dataplane.tc(which)?.info()?)?;
+        over.extend(check(&dataplane.tc(which)?.info()?)?);
     }
+    ensure!(over.is_empty(), "over the bound of {BOUND}: {over:?}");
     Ok(())
 }
 
-fn check(info: &ProgramInfo) -> Result<()> {
+/// Says what the verifier did; the program's name if that is too much.
+fn check(info: &ProgramInfo) -> Result<Option<String>> {
     let name = info.name_as_str().unwrap_or("?");
     let verified = info
         .verified_instruction_count()
@@ -35,9 +38,5 @@ fn check(info: &ProgramInfo) -> Result<()> {
         info.size_translated().unwrap_or(0),
         info.size_jitted()
     );
-    ensure!(
-        verified < BOUND,
-        "{name}: {verified} instructions verified, the bound is {BOUND}"
-    );
-    Ok(())
+    Ok((verified >= BOUND).then(|| name.to_owned()))
 }

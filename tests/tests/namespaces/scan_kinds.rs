@@ -40,7 +40,7 @@ struct Case {
     /// What somebody would type; the ports are added where there are any.
     name: &'static str,
     how: How,
-    /// Of the targets recorded, at least two thirds have one of these patterns, and each is there.
+    /// Of the targets recorded, at least four fifths (host discovery: three) have one of these patterns, and each is there.
     patterns: &'static [&'static str],
     kind: Kind,
     most: u64,
@@ -64,6 +64,8 @@ fn cases() -> Vec<Case> {
     let ports = |name, ports, pattern, most| Case { name, how: Nmap(ports), patterns: pattern, kind: Kind::PortScan, most };
     let sweep = |name, prefix, patterns, most| Case { name, how: Sweep(prefix), patterns, kind: Kind::Sweep, most };
     vec![
+        // By itself: which of its sources a probe is reported of is up to what others leave of the program's budget.
+        ports("-sS -Pn -T4 -D 10.77.50.11,10.77.50.12,10.77.50.13,ME", 40, &["syn"], FULL),
         ports("-sS -Pn -T4", 40, &["syn"], FULL),
         // One probe a second when nobody answers: too slow for the fast window, not for the next.
         ports("-sS -Pn -T2 --max-retries 0", 22, &["syn"], MEDIUM),
@@ -83,7 +85,6 @@ fn cases() -> Vec<Case> {
         ports("-sY -Pn -T4", 40, &["sctp_init"], FULL),
         ports("-sZ -Pn -T4", 40, &["sctp_cookie"], FULL),
         ports("-sO -Pn -T4", 50, &["protocol"], FULL + 3),
-        ports("-sS -Pn -T4 -D 10.77.50.11,10.77.50.12,10.77.50.13,ME", 40, &["syn"], FULL),
         ports("-6 -sS -Pn -T4", 40, &["syn"], FULL),
         ports("-6 -sT -Pn -T4", 40, &["connect"], FULL),
         ports("-6 -sU -Pn -T4", 40, &["udp"], HALF),
@@ -264,8 +265,10 @@ impl Attack {
         let all: u64 = record.patterns.values().sum();
         let of = |pattern: &&str| record.patterns.get(*pattern).copied().unwrap_or(0);
         let right: u64 = self.case.patterns.iter().map(of).sum();
+        // host discovery is four kinds of probe, and which of them is shed is chance
+        let share = if self.case.name.contains("-sn") { 3 } else { 4 };
         ensure!(
-            self.case.patterns.iter().all(|pattern| of(pattern) > 0) && right * 3 >= all * 2,
+            self.case.patterns.iter().all(|pattern| of(pattern) > 0) && right * 5 >= all * share,
             "patterns other than {:?}: {:?}",
             self.case.patterns,
             record.patterns
@@ -368,8 +371,10 @@ fn run_all(attacks: &[Attack], arena: &Arena, daemon: &Edgefilter) -> Vec<String
         let threads: Vec<_> = attacks
             .iter()
             .map(|attack| {
-                std::thread::sleep(STAGGER);
-                scope.spawn(move || attack.run(arena, daemon).context(attack.case.name))
+                let thread = scope.spawn(|| attack.run(arena, daemon).context(attack.case.name));
+                let by_itself = attack.case.name.contains("-D ");
+                std::thread::sleep(if by_itself { 8 * STAGGER } else { STAGGER });
+                thread
             })
             .collect();
         threads

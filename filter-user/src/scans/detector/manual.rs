@@ -82,7 +82,7 @@ impl Detector {
         let source = source.trunc();
         let block = self.judge.lift(&source, now, &mut effects);
         block.ok_or(BlockError::NotBlocked(source))?;
-        let key = key(source.addr(), &self.judge.settings.protected);
+        let key = key(source.addr(), &self.judge.settings);
         self.judge.strikes.forgive(&key);
         let main = self.decoys.get(&key).copied().unwrap_or(key);
         let scan = self.open.get_mut(&main);

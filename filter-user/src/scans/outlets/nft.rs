@@ -6,8 +6,8 @@
 //!
 //! What is wanted is a map of sources; a task brings the kernel there. It writes at most ten times a second, looks every
 //! two seconds whether the table is as it was made (after `nft flush ruleset` it is back within three seconds, see
-//! [`RESTORED_WITHIN`]) and every minute whether the elements are. A table is always replaced in one transaction, so that
-//! no moment is without it.
+//! [`RESTORED_WITHIN`]) and every minute whether the elements are; of a table with more than 4,096 elements the rules,
+//! too, only every minute. A table is always replaced in one transaction, so that no moment is without it.
 
 mod keeper;
 mod program;
@@ -195,6 +195,12 @@ pub enum Removal {
     Gone,
     /// The host has no `nft`: if it had a table, that is still there.
     NoProgram,
+}
+
+/// Removes what a former run may have left where policy asks for no table any more: blocks that last for hours would be
+/// dropped there that long, whoever takes them off.
+pub async fn remove_former() -> Result<Removal, NftError> {
+    remove(&Options::default().program).await
 }
 
 /// Removes the table, if there is one.

@@ -112,6 +112,23 @@ fn version_6_neighbours_of_a_protected_address_are_blocked_by_address() {
     assert_eq!(blocked, [net("2001:db8:1:2::5"), net("2001:db8:1:2::6")]);
 }
 
+/// A monitoring system is not blocked with its neighbours.
+#[test]
+fn version_6_neighbours_of_an_exempt_address_are_blocked_by_address() {
+    let mut world = World::new(Scans {
+        exempt: Some(set("@monitoring", &["2001:db8:1:2::1"])),
+        ..blocking()
+    });
+    for port in 1..=12 {
+        for host in [1, 5, 6] {
+            let source = ip(&format!("2001:db8:1:2::{host}"));
+            world.probe(source, ip("2001:db8::1"), port + host * 100, Pattern::Syn);
+        }
+    }
+    let blocked: Vec<_> = world.kernel.keys().copied().collect();
+    assert_eq!(blocked, [net("2001:db8:1:2::5"), net("2001:db8:1:2::6")]);
+}
+
 /// Who becomes protected splits its network's scan into those of its addresses.
 #[test]
 fn a_network_in_which_somebody_becomes_protected() {

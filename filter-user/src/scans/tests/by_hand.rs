@@ -87,12 +87,12 @@ fn refusals_say_why() {
         (
             "192.0.2.1",
             Some(seconds(0)),
-            "a block lasts from 1 second to 365 days",
+            "a block lasts from 1 second to 30 days",
         ),
         (
             "192.0.2.1",
             Some(*Scans::BLOCK.end() + seconds(1)),
-            "a block lasts from 1 second to 365 days",
+            "a block lasts from 1 second to 30 days",
         ),
     ] {
         assert_eq!(world.block(source, ttl).unwrap_err().to_string(), message);

@@ -1,5 +1,9 @@
 //! What is recognised as a scan, after how many probes, and what its record says.
 
+use filter_common::layout::ScanCell;
+use filter_common::limits::CELL_WORDS;
+use filter_common::scan::{self, Vote};
+
 use super::*;
 use crate::policy::Threshold;
 use crate::scans::detector::Memory;
@@ -193,6 +197,7 @@ fn patterns_and_hints_are_named() {
                 hints,
                 hop_limit: 64,
                 packets: 3,
+                filled: 0,
             };
             world.send(&probe);
             // reported once more by another CPU
@@ -270,6 +275,49 @@ fn steps_of_the_wall_clock_change_nothing() {
     assert!(!world.blocked(SCANNER));
 }
 
+/// A cell takes many of them for ones it has reported: the record says about how many there were all the same, and of
+/// more than can be told, that there were more.
+#[test]
+fn a_thousand_ports_are_about_a_thousand() {
+    let mut world = World::new(blocking());
+    let mut cell = ScanCell {
+        key: 0,
+        since: 0,
+        packets: 0,
+        seen: [0; CELL_WORDS],
+        zero: [0; 2],
+    };
+    let mut reported = 0;
+    for port in 1..=6000_u16 {
+        if port == 1001 {
+            let record = world.only();
+            assert!((800..1250).contains(&record.ports), "{}", record.ports);
+            assert_eq!((record.hosts, record.targets_to_open), (1, 10));
+            assert!(reported < 256 && !record.shed, "{reported}");
+        }
+        let target = scan::hash(port.into(), 7);
+        if scan::visit(&mut cell, 9, target, 100, Vote::Own) {
+            reported += 1;
+            let filled = scan::filled(&cell);
+            let probe = Probe {
+                time: world.now,
+                source: ip(SCANNER),
+                destination: ip(HOST),
+                port,
+                source_port: 1,
+                pattern: Pattern::Syn,
+                hints: 0,
+                hop_limit: 64,
+                packets: scan::mark(&mut cell, target),
+                filled,
+            };
+            world.send(&probe);
+        }
+    }
+    let record = world.only();
+    assert!(record.ports > 1250 && record.shed, "{record:?}");
+}
+
 #[test]
 fn the_coarse_clock_may_lag_and_probes_may_come_out_of_order() {
     let mut world = World::new(blocking());
@@ -286,6 +334,7 @@ fn the_coarse_clock_may_lag_and_probes_may_come_out_of_order() {
             hints: 0,
             hop_limit: 64,
             packets: 1,
+            filled: 0,
         };
         if port == 5 {
             // nothing is later than now

@@ -8,13 +8,17 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
+use serde_json::Value;
 
-use super::program::{NftError, Program};
+use super::program::{Depth, NftError, Program};
 use super::table::{self, Look};
 use super::{LOOK, Options, REST, Shared};
 
 /// An element's time may be off by this much, and shortly before its end it is not compared at all.
 const TOLERANCE: Duration = Duration::from_secs(5);
+/// Elements from which on a look every two seconds would cost a percent of a core and more: then only close looks see the
+/// rules.
+const MANY: usize = 4096;
 
 pub(super) struct Keeper {
     shared: Arc<Shared>,
@@ -112,10 +116,21 @@ impl Keeper {
         let Some(made) = &self.made else {
             return Ok(());
         };
-        let found = self.program.read(closely).await?;
+        let depth = if closely {
+            Depth::Elements
+        } else if self.held.len() > MANY {
+            Depth::Sets
+        } else {
+            Depth::Rules
+        };
+        let found = self.program.read(depth).await?;
+        let is_made = |found: &Value| match depth {
+            Depth::Sets => Look::of(found).sets() == made.sets(),
+            _ => Look::of(found) == *made,
+        };
         let trouble = match &found {
             None => Some("somebody removed it"),
-            Some(found) if Look::of(found) != *made => Some("somebody changed it"),
+            Some(found) if !is_made(found) => Some("somebody changed it"),
             Some(found) if closely && !self.holds(&table::elements(found)) => {
                 Some("somebody changed its elements")
             }
@@ -192,7 +207,7 @@ impl Keeper {
             state.drop = drop;
         }
         // gone or changed already: seen at the next look, since nothing looks like nothing
-        let found = self.program.read(false).await?;
+        let found = self.program.read(Depth::Rules).await?;
         self.made = Some(found.as_ref().map(Look::of).unwrap_or_default());
         Ok(())
     }

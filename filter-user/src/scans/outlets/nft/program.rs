@@ -37,6 +37,15 @@ pub enum NftError {
     Json(#[from] serde_json::Error),
 }
 
+/// How much of the table is read. To show rules, `nft` 1.0 reads all elements whether it shows them or not: with 65,536
+/// of them it takes half a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    Sets,
+    Rules,
+    Elements,
+}
+
 #[derive(Debug)]
 pub(super) struct Program {
     path: OsString,
@@ -54,10 +63,13 @@ impl Program {
     }
 
     /// Our table as JSON; `None`: there is none.
-    pub async fn read(&self, elements: bool) -> Result<Option<Value>, NftError> {
-        const WHOLE: &[&str] = &["-j", "list", "table", "inet", super::table::TABLE];
-        const TERSE: &[&str] = &["-j", "-t", "list", "table", "inet", super::table::TABLE];
-        let words = if elements { WHOLE } else { TERSE };
+    pub async fn read(&self, depth: Depth) -> Result<Option<Value>, NftError> {
+        const NAME: &str = super::table::TABLE;
+        let words: &[&str] = match depth {
+            Depth::Sets => &["-j", "-t", "list", "sets", "table", "inet", NAME],
+            Depth::Rules => &["-j", "-t", "list", "table", "inet", NAME],
+            Depth::Elements => &["-j", "list", "table", "inet", NAME],
+        };
         match self.run(words, Vec::new()).await {
             Ok(said) => Ok(Some(serde_json::from_slice(&said)?)),
             Err(NftError::Refused(text)) if text.contains("No such file or directory") => Ok(None),

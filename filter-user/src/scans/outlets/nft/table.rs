@@ -351,6 +351,13 @@ impl Look {
         forget(&mut look);
         Self(look)
     }
+
+    /// The sets alone.
+    pub fn sets(&self) -> Vec<&Value> {
+        let objects = self.0.get("nftables").and_then(Value::as_array);
+        let sets = objects.into_iter().flatten().filter_map(|o| o.get("set"));
+        sets.collect()
+    }
 }
 
 fn forget(value: &mut Value) {
