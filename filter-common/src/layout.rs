@@ -230,7 +230,7 @@ shared! {
     struct ScanCell {
         /// `scan::key` of the source.
         key: u64,
-        /// `scan::coarse_seconds` since which `seen` counts.
+        /// `scan::spans` since which `seen` counts.
         since: u32,
         /// Packets since the last report.
         packets: u32,

@@ -2,7 +2,7 @@
 
 /// Part of the layout hash: change it when a kind changes its meaning.
 pub const ENCODING: &str =
-    "kind4 arg12: closed=0 source=1 allow=2 limited=3 deny=4 control=5 neighbour=6 martian=7 own=8";
+    "kind4 arg12: closed=0 source=1 allow=2 limited=3 deny=4 control=5 neighbour=6 martian=8 own=9";
 
 /// No rule opens the service.
 pub const CLOSED: u16 = 0;
@@ -18,12 +18,12 @@ pub const DENY: u16 = 4;
 pub const CONTROL: u16 = 5;
 /// Let in as control traffic if the hop limit is 255, which proves that it comes from this link (RFC 4861, 7.1).
 pub const CONTROL_ON_LINK: u16 = 6;
-/// The source cannot be; the row in the argument says why.
-pub const MARTIAN: u16 = 7;
-/// The source is this host's, or one of its containers'; the row in the argument says which.
-pub const OWN: u16 = 8;
 /// Not in the matrix: a rule would let it in, but the source is blocked.
-pub const BLOCKED: u16 = 9;
+pub const BLOCKED: u16 = 7;
+/// The source cannot be; the row in the argument says why.
+pub const MARTIAN: u16 = 8;
+/// The source is this host's, or one of its containers'; the row in the argument says which.
+pub const OWN: u16 = 9;
 
 /// Builds an entry.
 pub const fn entry(kind: u16, rule: u16) -> u16 {

@@ -120,16 +120,16 @@ pub const fn hash(key: u64, seed: u64) -> u64 {
     hash ^ hash >> 31
 }
 
-/// What a refused packet is accounted by: one word, found again in its headers by a function of its own. What would be
-/// kept for it instead the verifier would have to follow through all that decides.
+/// A probe: a refused packet that looks for something. One word, since functions of their own account and report it; what
+/// else they want they read in its headers again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Why it was refused: [`Reason`].
-    pub reason: u8,
+pub struct Probe {
+    /// What it looks like: [`Pattern`].
+    pub pattern: u8,
+    /// What it looks for: the destination port, the protocol number for a scan of those, 0 for ICMP.
+    pub port: u16,
     /// IPv4 or IPv6.
     pub v4: bool,
-    /// IP protocol.
-    pub protocol: u8,
     /// Where the network header begins.
     pub network: u8,
     /// Where the transport header begins.
@@ -138,70 +138,19 @@ pub struct Refused {
     pub slot: u8,
 }
 
-impl Refused {
-    /// Finds the headers of an IP packet again; it was read once.
-    #[inline(always)]
-    pub fn find<P: Packet + ?Sized>(packet: &P, reason: u8, slot: u8) -> Option<Self> {
-        let link = parse::link(packet);
-        let ip = match link.ethertype {
-            ethertype::IPV4 => parse::ipv4(packet, link.network, Lengths::Trusted)?,
-            ethertype::IPV6 => parse::ipv6(packet, link.network, Lengths::Trusted)?,
-            _ => return None,
-        };
-        Some(Self {
-            reason,
-            v4: ip.v4,
-            protocol: ip.protocol,
-            network: link.network as u8,
-            transport: ip.transport as u16,
-            slot,
-        })
-    }
-
-    /// As a word.
-    #[inline(always)]
-    pub const fn pack(&self) -> u64 {
-        (self.transport as u64) << 40
-            | (self.network as u64) << 32
-            | (self.slot as u64) << 24
-            | (self.protocol as u64) << 16
-            | (self.reason as u64) << 8
-            | self.v4 as u64
-    }
-
-    /// From a word.
-    #[inline(always)]
-    pub const fn unpack(word: u64) -> Self {
-        Self {
-            reason: (word >> 8) as u8,
-            v4: word & 1 != 0,
-            protocol: (word >> 16) as u8,
-            network: (word >> 32) as u8,
-            transport: (word >> 40) as u16,
-            slot: (word >> 24) as u8,
-        }
-    }
-}
-
-/// A probe: a refused packet that looks for something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Probe {
-    /// What it looks like: [`Pattern`].
-    pub pattern: u8,
-    /// What it looks for: the destination port, the protocol number for a scan of those, 0 for ICMP.
-    pub port: u16,
-    /// Source port, 0 without ports.
-    pub source_port: u16,
-}
-
 impl Probe {
-    /// No probe, as a word.
+    /// No probe, as a word: there is no such pattern.
     pub const NONE: u64 = u64::MAX;
 
     /// As a word.
     #[inline(always)]
     pub const fn pack(&self) -> u64 {
-        (self.source_port as u64) << 32 | (self.port as u64) << 16 | self.pattern as u64
+        (self.transport as u64) << 48
+            | (self.port as u64) << 32
+            | (self.network as u64) << 24
+            | (self.slot as u64) << 16
+            | (self.v4 as u64) << 8
+            | self.pattern as u64
     }
 
     /// From a word.
@@ -209,15 +158,103 @@ impl Probe {
     pub const fn unpack(word: u64) -> Self {
         Self {
             pattern: word as u8,
-            port: (word >> 16) as u16,
-            source_port: (word >> 32) as u16,
+            port: (word >> 32) as u16,
+            v4: word >> 8 & 1 != 0,
+            network: (word >> 24) as u8,
+            // a mask, so that the verifier sees the bound on the number that is used
+            transport: (word >> 48) as u16 & parse::MAX_OFFSET as u16,
+            slot: (word >> 16) as u8,
+        }
+    }
+
+    /// What a refused packet is, its reason given by its index; `None` if it is no probe. None are what others can be made
+    /// to send to us (answers to forged packets: SYN and ACK, RST, ICMP errors and replies), and what may be a late answer
+    /// to this host.
+    ///
+    /// `local_ports`: first and last of this host's ephemeral ports, 16 bits each.
+    #[inline(always)]
+    pub fn read<P: Packet + ?Sized>(
+        packet: &P,
+        place: Place,
+        reason: u8,
+        slot: u8,
+        local_ports: u32,
+    ) -> Option<Self> {
+        if !counts(reason) {
+            return None;
+        }
+        let (pattern, port) = if reason == Reason::DropProtocol as u8 {
+            (Pattern::Protocol, place.protocol as u16)
+        } else {
+            pattern(packet, place, local_ports)?
+        };
+        Some(Self {
+            pattern: pattern as u8,
+            port,
+            v4: place.v4,
+            network: place.network,
+            transport: place.transport,
+            slot,
+        })
+    }
+}
+
+/// Where the headers of an IP packet are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// IPv4 or IPv6.
+    pub v4: bool,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Where the network header begins.
+    pub network: u8,
+    /// Where the transport header begins.
+    pub transport: u16,
+}
+
+impl Place {
+    /// Finds them once more.
+    #[inline(always)]
+    pub fn find<P: Packet + ?Sized>(packet: &P) -> Option<Self> {
+        let link = parse::link(packet);
+        let ip = match link.ethertype {
+            ethertype::IPV4 => parse::ipv4(packet, link.network, Lengths::Trusted)?,
+            ethertype::IPV6 => parse::ipv6(packet, link.network, Lengths::Trusted)?,
+            _ => return None,
+        };
+        Some(Self {
+            v4: ip.v4,
+            protocol: ip.protocol,
+            network: link.network as u8,
+            transport: ip.transport as u16,
+        })
+    }
+
+    /// As a word, never 0.
+    #[inline(always)]
+    pub const fn pack(&self) -> u64 {
+        (self.transport as u64) << 32
+            | (self.network as u64) << 16
+            | (self.protocol as u64) << 8
+            | self.v4 as u64
+    }
+
+    /// From a word.
+    #[inline(always)]
+    pub const fn unpack(word: u64) -> Self {
+        Self {
+            v4: word & 1 != 0,
+            protocol: (word >> 8) as u8,
+            network: (word >> 16) as u8,
+            // a mask, so that the verifier sees the bound on the number that is used
+            transport: (word >> 32) as u16 & parse::MAX_OFFSET as u16,
         }
     }
 }
 
 /// Whether packets that are refused for this reason, by its index, may be probes.
 #[inline(always)]
-pub const fn counts(reason: u8) -> bool {
+const fn counts(reason: u8) -> bool {
     const PROTOCOL: u8 = Reason::DropProtocol as u8;
     const PORT: u8 = Reason::DropPort as u8;
     const SOURCE: u8 = Reason::DropSource as u8;
@@ -234,49 +271,39 @@ pub const fn target(destination: &Address, probe: &Probe, seed: u64) -> u64 {
     hash(host ^ port.rotate_left(40), seed)
 }
 
-/// Whether a refused packet is a probe, and which. None are what others can be made to send to us (answers to
-/// forged packets: SYN and ACK, RST, ICMP errors and replies), and what may be a late answer to this host.
-///
-/// `local_ports`: first and last of this host's ephemeral ports, 16 bits each.
+/// The pattern, and the port that is asked.
 #[inline(always)]
-pub fn probe<P: Packet + ?Sized>(packet: &P, refused: &Refused, local_ports: u32) -> Option<Probe> {
-    if refused.reason == Reason::DropProtocol as u8 {
-        return Some(Probe {
-            pattern: Pattern::Protocol as u8,
-            port: refused.protocol as u16,
-            source_port: 0,
-        });
-    }
-    let header = packet.window::<8>(refused.transport as usize)?;
-    if parse::is_icmp(refused.protocol, refused.v4) {
-        return Some(Probe {
-            pattern: of_icmp(refused.v4, header[0] as u16)? as u8,
-            port: 0,
-            source_port: 0,
-        });
+fn pattern<P: Packet + ?Sized>(
+    packet: &P,
+    place: Place,
+    local_ports: u32,
+) -> Option<(Pattern, u16)> {
+    let at = place.transport as usize;
+    let header = packet.window::<8>(at)?;
+    if parse::is_icmp(place.protocol, place.v4) {
+        return Some((of_icmp(place.v4, header[0] as u16)?, 0));
     }
     let (source_port, port) = (be16(header, 0), be16(header, 2));
     let is_local = is_within(port, local_ports);
-    let pattern = match refused.protocol {
+    let pattern = match place.protocol {
         protocol::TCP => {
-            let header = packet.window::<20>(refused.transport as usize)?;
+            let header = packet.window::<20>(at)?;
             of_tcp(header[13], header[12] >> 4, is_local)?
         }
         protocol::UDP if is_local && (source_port as u32) < local_ports >> 16 => return None,
+        protocol::UDP if matches!(source_port, DNS | NTP | QUIC) && port >= FIRST_USER_PORT => {
+            return None;
+        }
         protocol::UDP if port >= TRACED.0 && port <= TRACED.1 => return None,
         protocol::UDP => Pattern::Udp,
-        protocol::SCTP => match packet.window::<16>(refused.transport as usize)?[12] {
+        protocol::SCTP => match packet.window::<16>(at)?[12] {
             1 => Pattern::SctpInit,
             10 => Pattern::SctpCookie,
             _ => return None,
         },
         _ => return None,
     };
-    Some(Probe {
-        pattern: pattern as u8,
-        port,
-        source_port,
-    })
+    Some((pattern, port))
 }
 
 #[inline(always)]
@@ -338,21 +365,21 @@ fn of_tcp(flags: u8, words: u8, is_local: bool) -> Option<Pattern> {
 
 /// What well-known programs do alike, see [`hint`].
 #[inline(always)]
-pub fn hints<P: Packet + ?Sized>(packet: &P, refused: &Refused, probe: &Probe) -> u8 {
+pub fn hints<P: Packet + ?Sized>(packet: &P, probe: &Probe) -> u8 {
     /// MSS 1460 (RFC 9293, 3.2).
     const MSS: u32 = 0x0204_05b4;
     const ZMAP_ID: u16 = 54321;
     let mut hints = 0;
     let is_syn = probe.pattern == Pattern::Syn as u8;
-    if refused.v4
-        && let Some(header) = packet.window::<20>(refused.network as usize)
+    if probe.v4
+        && let Some(header) = packet.window::<20>(probe.network as usize)
     {
         let id = be16(header, 4);
         let destination = be32(header, 16);
         if id == ZMAP_ID {
             hints |= hint::ZMAP;
         }
-        if is_syn && let Some(header) = packet.window::<8>(refused.transport as usize) {
+        if is_syn && let Some(header) = packet.window::<8>(probe.transport as usize) {
             let derived = destination ^ be16(header, 2) as u32 ^ be32(header, 4);
             if derived as u16 == id {
                 hints |= hint::MASSCAN;
@@ -360,7 +387,7 @@ pub fn hints<P: Packet + ?Sized>(packet: &P, refused: &Refused, probe: &Probe) -
         }
     }
     if is_syn
-        && let Some(header) = packet.window::<24>(refused.transport as usize)
+        && let Some(header) = packet.window::<24>(probe.transport as usize)
         && header[12] >> 4 == 6
         && be32(header, 20) == MSS
         && matches!(be16(header, 14), 1024 | 2048 | 3072 | 4096)
@@ -370,14 +397,27 @@ pub fn hints<P: Packet + ?Sized>(packet: &P, refused: &Refused, probe: &Probe) -
     hints
 }
 
+/// The source port; 0 without ports.
+#[inline(always)]
+pub fn source_port<P: Packet + ?Sized>(packet: &P, probe: &Probe) -> u16 {
+    if probe.pattern >= Pattern::Protocol as u8 {
+        return 0;
+    }
+    packet
+        .window::<8>(probe.transport as usize)
+        .map_or(0, |header| be16(header, 0))
+}
+
+const _: () = assert!(
+    Pattern::Protocol as usize + 4 == Pattern::ALL.len(),
+    "what has no ports comes last"
+);
+
 /// What only the headers say: source, destination, TTL or hop limit.
 #[inline(always)]
-pub fn addresses<P: Packet + ?Sized>(
-    packet: &P,
-    refused: &Refused,
-) -> Option<(Address, Address, u8)> {
-    let network = refused.network as usize;
-    if refused.v4 {
+pub fn addresses<P: Packet + ?Sized>(packet: &P, probe: &Probe) -> Option<(Address, Address, u8)> {
+    let network = probe.network as usize;
+    if probe.v4 {
         let header = packet.window::<20>(network)?;
         Some((
             Address::v4(be32(header, 12)),
@@ -400,14 +440,28 @@ pub const fn coarse_seconds(now: u64) -> u32 {
     (now >> 30) as u32
 }
 
-/// [`coarse_seconds`] after which a cell forgets which targets it has seen of its source.
-pub const CELL_WINDOW: u32 = 56;
-/// [`coarse_seconds`] of silence after which any other source takes a cell over.
-pub const CELL_IDLE: u32 = 9;
+/// The clock of the cells: spans of 0.8 s, out of the daemon's count of tenths of a second, which costs no call. Without a
+/// daemon it stands still; then nobody is told anyway.
+#[inline(always)]
+pub const fn spans(epoch: u64) -> u32 {
+    (epoch >> 3) as u32
+}
+
+/// [`spans`] after which a cell forgets which targets it has seen of its source: a minute.
+pub const CELL_WINDOW: u32 = 75;
+/// [`spans`] of silence after which any other source takes a cell over.
+pub const CELL_IDLE: u32 = 12;
 /// Packets that a cell remembers of its source, at most: what others have to send to take it over.
 pub const CELL_WEIGHT: u32 = 255;
 /// From this weight on a source has the larger budget of reports.
 pub const EARNED: u32 = 4;
+
+/// Servers that everybody asks. Resolvers and NAT ask them from any port but the system's, not only from ephemeral ones.
+const DNS: u16 = 53;
+const NTP: u16 = 123;
+const QUIC: u16 = 443;
+/// The first port that is not the system's (RFC 6335, 6).
+const FIRST_USER_PORT: u16 = 1024;
 
 /// First and last port that traceroute asks, one after the other: 30 hops, three times each (its manual page). A host that
 /// refuses them is asked up to 90, and no service uses them.
@@ -432,7 +486,7 @@ pub enum Vote {
 /// once displace none that comes often.
 ///
 /// The head is all that a flood of random sources touches, so it is one word: 32 bits of the owner's hash, 16 of
-/// [`coarse_seconds`] at its last packet, 16 of weight (how many packets of others it takes until the cell is theirs).
+/// [`spans`] at its last packet, 16 of weight (how many packets of others it takes until the cell is theirs).
 #[inline(always)]
 pub fn vote(head: &mut u64, hash: u64, now: u32) -> Vote {
     let (weight, silence) = (

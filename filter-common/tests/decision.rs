@@ -10,7 +10,7 @@ use filter_common::packet::Packet;
 use filter_common::parse::{self, Lengths};
 use filter_common::reason::Reason;
 use filter_common::row;
-use filter_common::scan::{self, Pattern, Refused, hint};
+use filter_common::scan::{self, Pattern, hint};
 use filter_common::service;
 use filter_common::verdict::{self, Guarded, Tables};
 use proptest::prelude::*;
@@ -515,22 +515,24 @@ fn probe(frame: &[u8]) -> (Option<Pattern>, u8) {
     let reason = judge_as(frame, &config, &mut tables);
     assert!(!reason.passes(), "{reason:?}");
     assert_eq!(tables.refused, [(reason, 3)]);
-    assert!(scan::counts(reason as u8));
-    let Some(refused) = Refused::find(frame, reason as u8, 3) else {
-        return (None, 0);
-    };
-    assert_eq!(Refused::unpack(refused.pack()), refused);
-    let ours = |address: [u8; 4]| Address::v4(u32::from_be_bytes(address));
-    assert_eq!(
-        scan::addresses(frame, &refused),
-        Some((ours(THEM), ours(US), 64))
-    );
-    let Some(probe) = scan::probe(frame, &refused, LOCAL_PORTS) else {
+    let place = scan::Place::find(frame).map(|place| scan::Place::unpack(place.pack()));
+    assert_eq!(place, scan::Place::find(frame));
+    let probe =
+        place.and_then(|place| scan::Probe::read(frame, place, reason as u8, 3, LOCAL_PORTS));
+    let Some(probe) = probe else {
         return (None, 0);
     };
     assert_eq!(scan::Probe::unpack(probe.pack()), probe);
-    let hints = scan::hints(frame, &refused, &probe);
-    (Pattern::from_index(probe.pattern.into()), hints)
+    assert_eq!(probe.slot, 3);
+    let ours = |address: [u8; 4]| Address::v4(u32::from_be_bytes(address));
+    assert_eq!(
+        scan::addresses(frame, &probe),
+        Some((ours(THEM), ours(US), 64))
+    );
+    (
+        Pattern::from_index(probe.pattern.into()),
+        scan::hints(frame, &probe),
+    )
 }
 
 fn ip4(protocol: u8, payload: &[u8]) -> Vec<u8> {
@@ -593,6 +595,9 @@ fn late_answers_are_no_probes() {
     assert_eq!(udp(53, 40000), None);
     assert_eq!(udp(123, 60999), None);
     assert_eq!(udp(53, 161), Some(Pattern::Udp));
+    assert_eq!(udp(53, 1024), None, "a resolver that asks from any port");
+    assert_eq!(udp(443, 20000), None);
+    assert_eq!(udp(54, 20000), Some(Pattern::Udp));
     assert_eq!(udp(40000, 40000), Some(Pattern::Udp));
     // traceroute
     assert_eq!(udp(40000, 33433), Some(Pattern::Udp));

@@ -46,7 +46,7 @@ fn window<'a, const N: usize>(data: usize, data_end: usize, offset: usize) -> Op
     Some(unsafe { &*(start as *const [u8; N]) })
 }
 
-/// A window on the frame and nothing else: what a subprogram needs.
+/// The directly readable part of the frame and nothing else: what a subprogram needs.
 pub struct Headers {
     data: usize,
     data_end: usize,
@@ -71,8 +71,51 @@ impl Packet for Headers {
 
     #[inline(always)]
     fn length(&self) -> usize {
-        0
+        self.data_end - self.data
     }
+}
+
+/// The same for a subprogram that reads the whole way to the transport header.
+pub struct Received {
+    ctx: *mut xdp_md,
+    headers: Headers,
+}
+
+impl Received {
+    #[inline(always)]
+    pub fn new(ctx: *mut xdp_md) -> Self {
+        Self {
+            ctx,
+            headers: Headers::received(ctx),
+        }
+    }
+}
+
+impl Packet for Received {
+    #[inline(always)]
+    fn window<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        self.headers.window(offset)
+    }
+
+    #[inline(always)]
+    fn walk_extensions(&self, chain: Chain) -> Option<Walk> {
+        walk_received(self.ctx, chain)
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.headers.length()
+    }
+}
+
+#[inline(always)]
+fn walk_received(ctx: *mut xdp_md, chain: Chain) -> Option<Walk> {
+    Walk::unpack(walk_extensions_in(
+        ctx,
+        chain.next as u32,
+        chain.at as u32,
+        chain.end as u32,
+    ))
 }
 
 #[inline(always)]
@@ -191,12 +234,7 @@ impl Packet for XdpFrame<'_> {
 
     #[inline(always)]
     fn walk_extensions(&self, chain: Chain) -> Option<Walk> {
-        Walk::unpack(walk_extensions_in(
-            self.ctx.ctx,
-            chain.next as u32,
-            chain.at as u32,
-            chain.end as u32,
-        ))
+        walk_received(self.ctx.ctx, chain)
     }
 
     #[inline(always)]

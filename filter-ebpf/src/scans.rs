@@ -2,16 +2,15 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
-use aya_ebpf::programs::XdpContext;
 use filter_common::layout::{Address, ProbeRecord, ScanCounters};
 use filter_common::limits::{
     BLOCK_FILTER_WORDS, EARNED_PER_EPOCH, PROBES_PER_EPOCH, SCAN_CELLS, VERIFIED,
 };
 use filter_common::reason::Reason;
-use filter_common::scan::{self, EARNED, PATTERN_SLOTS, Probe, Refused, Vote};
+use filter_common::scan::{self, EARNED, PATTERN_SLOTS, Place, Probe, Vote};
 
 use crate::maps;
-use crate::packet::{Headers, XdpFrame};
+use crate::packet::{Headers, Received};
 use crate::tables::masked;
 
 /// Whether a source is blocked. Most are told apart from those that are by a bit.
@@ -79,38 +78,35 @@ pub fn local_ports() -> u32 {
 /// See [`filter_common::verdict::Tables::account`].
 #[inline(always)]
 pub fn account(ctx: *mut xdp_md, reason: Reason, slot: u8) {
-    let refused = refused_probe(ctx, reason as u32, slot as u32);
-    if refused == 0 {
+    let place = place_of(ctx);
+    if place == 0 {
         return;
     }
-    let probe = probe_of(ctx, refused);
+    let probe = probe_of(ctx, place, reason as u32, slot as u32);
     if probe == Probe::NONE {
         return;
     }
-    let counted = account_probe(ctx, refused, probe);
+    let counted = account_probe(ctx, probe);
     if counted != 0 {
-        report_probe(ctx, refused, probe, counted);
+        report_probe(ctx, probe, counted);
     }
 }
 
-/// A global function (see packet.rs), so that not every way to a refusal is walked on to its end. 0 for what is no probe.
+/// A global function (see packet.rs): not every way to a refusal is walked on to its end, and nothing of the packet has to
+/// be known until there.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn refused_probe(ctx: *mut xdp_md, reason: u32, slot: u32) -> u64 {
-    if !scan::counts(reason as u8) {
-        return 0;
-    }
-    let ctx = XdpContext::new(ctx);
-    Refused::find(&XdpFrame::new(&ctx), reason as u8, slot as u8)
-        .map_or(0, |refused| refused.pack())
+extern "C" fn place_of(ctx: *mut xdp_md) -> u64 {
+    Place::find(&Received::new(ctx)).map_or(0, |place| place.pack())
 }
 
 /// A global function (see packet.rs): all that follows would be verified for every pattern.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn probe_of(ctx: *mut xdp_md, refused: u64) -> u64 {
-    let refused = Refused::unpack(refused);
-    scan::probe(&Headers::received(ctx), &refused, local_ports())
+extern "C" fn probe_of(ctx: *mut xdp_md, place: u64, reason: u32, slot: u32) -> u64 {
+    let place = Place::unpack(place);
+    let headers = Headers::received(ctx);
+    Probe::read(&headers, place, reason as u8, slot as u8, local_ports())
         .map_or(Probe::NONE, |probe| probe.pack())
 }
 
@@ -118,10 +114,9 @@ extern "C" fn probe_of(ctx: *mut xdp_md, refused: u64) -> u64 {
 /// packets to report, 0 for no report; above 32 bits, the bits of its cell that were set.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn account_probe(ctx: *mut xdp_md, refused: u64, probe: u64) -> u64 {
-    let refused = Refused::unpack(refused);
+extern "C" fn account_probe(ctx: *mut xdp_md, probe: u64) -> u64 {
     let probe = Probe::unpack(probe);
-    let Some((source, destination, _)) = scan::addresses(&Headers::received(ctx), &refused) else {
+    let Some((source, destination, _)) = scan::addresses(&Headers::received(ctx), &probe) else {
         return 0;
     };
     let Some(control) = maps::SCAN_CONTROL.get(0) else {
@@ -134,8 +129,11 @@ extern "C" fn account_probe(ctx: *mut xdp_md, refused: u64, probe: u64) -> u64 {
     let counters = unsafe { &mut *counters };
     counters.patterns
         [masked::<{ PATTERN_SLOTS as u32 - 1 }>(probe.pattern as usize) & (PATTERN_SLOTS - 1)] += 1;
-    // SAFETY: both take nothing and are always allowed.
-    let (cpu, now) = unsafe { (bpf_get_smp_processor_id(), bpf_ktime_get_coarse_ns()) };
+    let epoch = maps::CONTROL
+        .get(0)
+        .map_or(0, |control| control.event_epoch);
+    // SAFETY: takes nothing, always allowed.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
     let key = scan::key(&source);
     let hash = scan::hash(key, control.seed);
     let place = cpu * SCAN_CELLS as u32 + (hash >> 51) as u32;
@@ -144,9 +142,9 @@ extern "C" fn account_probe(ctx: *mut xdp_md, refused: u64, probe: u64) -> u64 {
     };
     // SAFETY: a live map value that only this CPU writes; XDP does not nest on one CPU.
     let head = unsafe { &mut *head };
-    let seconds = scan::coarse_seconds(now);
-    let vote = scan::vote(head, hash, seconds);
-    if !matches!(vote, Vote::Own) && !within_budget(counters, false) {
+    let now = scan::spans(epoch);
+    let vote = scan::vote(head, hash, now);
+    if !matches!(vote, Vote::Own) && !within_budget(counters, epoch, false) {
         return 0;
     }
     let (mut packets, mut filled) = (1, 0);
@@ -157,11 +155,11 @@ extern "C" fn account_probe(ctx: *mut xdp_md, refused: u64, probe: u64) -> u64 {
         // SAFETY: as the head.
         let cell = unsafe { &mut *cell };
         let target = scan::target(&destination, &probe, control.seed);
-        if !scan::visit(cell, key, target, seconds, vote) {
+        if !scan::visit(cell, key, target, now, vote) {
             return 0;
         }
         let earned = scan::weight(*head) >= EARNED;
-        if matches!(vote, Vote::Own) && !within_budget(counters, earned) {
+        if matches!(vote, Vote::Own) && !within_budget(counters, epoch, earned) {
             return 0;
         }
         filled = scan::filled(cell);
@@ -173,11 +171,10 @@ extern "C" fn account_probe(ctx: *mut xdp_md, refused: u64, probe: u64) -> u64 {
 /// A global function (see packet.rs), beside the one before and not called by it: Linux 6.1 adds up the stacks of callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn report_probe(ctx: *mut xdp_md, refused: u64, probe: u64, counted: u64) -> u64 {
-    let refused = Refused::unpack(refused);
+extern "C" fn report_probe(ctx: *mut xdp_md, probe: u64, counted: u64) -> u64 {
     let probe = Probe::unpack(probe);
     let headers = Headers::received(ctx);
-    let Some((source, destination, hop_limit)) = scan::addresses(&headers, &refused) else {
+    let Some((source, destination, hop_limit)) = scan::addresses(&headers, &probe) else {
         return 0;
     };
     let Some(mut record) = maps::PROBES.reserve_untyped::<ProbeRecord>(0) else {
@@ -196,11 +193,11 @@ extern "C" fn report_probe(ctx: *mut xdp_md, refused: u64, probe: u64, counted: 
         (*target).destination = destination;
         (*target).packets = counted as u32;
         (*target).port = probe.port;
-        (*target).source_port = probe.source_port;
+        (*target).source_port = scan::source_port(&headers, &probe);
         (*target).pattern = probe.pattern;
-        (*target).hints = scan::hints(&headers, &refused, &probe);
+        (*target).hints = scan::hints(&headers, &probe);
         (*target).hop_limit = hop_limit;
-        (*target).slot = refused.slot;
+        (*target).slot = probe.slot;
         (*target).filled = (counted >> 32) as u32;
     }
     record.submit(0);
@@ -209,10 +206,7 @@ extern "C" fn report_probe(ctx: *mut xdp_md, refused: u64, probe: u64, counted: 
 
 /// Whether one more probe may be reported in this epoch; else it is shed.
 #[inline(always)]
-fn within_budget(counters: &mut ScanCounters, earned: bool) -> bool {
-    let epoch = maps::CONTROL
-        .get(0)
-        .map_or(0, |control| control.event_epoch);
+fn within_budget(counters: &mut ScanCounters, epoch: u64, earned: bool) -> bool {
     if counters.epoch != epoch {
         counters.epoch = epoch;
         counters.reported = [0; 2];

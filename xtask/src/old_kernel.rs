@@ -45,7 +45,13 @@ const PROGRAMS: &[(&str, &[&str])] = &[
 const TOOLS: &[&str] = &["nft", "nginx", "curl", "ping"];
 
 /// What the guest gets in its environment.
-const ENVIRONMENT: &[&str] = &["CI=true", "RUST_BACKTRACE=1", "EDGEFILTER_PACKETS=5000"];
+const ENVIRONMENT: &[&str] = &[
+    "CI=true",
+    "RUST_BACKTRACE=1",
+    "EDGEFILTER_PACKETS=5000",
+    // loading five programs takes ten of them
+    "EDGEFILTER_READY_SECONDS=60",
+];
 
 /// Seconds an emulated run may take.
 const TIMEOUT: u64 = 900;

@@ -174,7 +174,10 @@ impl Watcher {
                 }
                 _ = tick.tick() => {
                     ticks = ticks.wrapping_add(1);
-                    self.tick(ticks)?;
+                    if let Err(error) = self.tick(ticks) {
+                        let error = format!("{error:#}");
+                        tracing::error!(error, "cannot look after scans and blocks; tried again");
+                    }
                 }
             }
         }

@@ -27,6 +27,9 @@ const BLOCKS: usize = 1;
 const LOCAL_PORTS: usize = 2;
 const CONTROL_WORDS: usize = 3;
 
+/// Of net.ipv4.ip_local_port_range, first and last.
+const DEFAULT_LOCAL_PORTS: u64 = (32768 << 16) + 60999;
+
 /// What `scan::coarse_seconds` counts.
 const COARSE_SECOND: Duration = Duration::from_nanos(1 << 30);
 
@@ -82,7 +85,10 @@ impl ScanTables {
             count: 0,
             cpus,
         };
-        tables.renew_local_ports()?;
+        if let Err(error) = tables.renew_local_ports() {
+            tracing::warn!(%error, "cannot tell which ports this host opens connections from; taken for Linux's default");
+            tables.control.publish(LOCAL_PORTS, DEFAULT_LOCAL_PORTS)?;
+        }
         let known = tables.blocks().map_err(LoadError::program)?;
         let mut words = vec![0_u64; BLOCK_FILTER_WORDS];
         for blocked in &known {

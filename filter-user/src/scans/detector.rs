@@ -21,7 +21,7 @@ pub use manual::BlockError;
 pub use view::Memory;
 
 use super::Moment;
-use super::evidence::Crossing;
+use super::evidence::{self, Crossing};
 use super::judge::Judge;
 use super::party::Party;
 use super::probe::Probe;
@@ -141,9 +141,14 @@ impl Detector {
                 self.judge.keep(&key, now);
                 if party.verdict == Verdict::Blocked && self.judge.blocks.get(&party.net).is_none()
                 {
-                    let clock = (now, peers);
-                    self.judge
-                        .judge(party, (&id, doubling), clock, &mut effects);
+                    // as much as for the first block: a packet now and then, forged perhaps, must not renew it for ever
+                    party.again += evidence::weight(probe);
+                    if party.again >= evidence::enough(&settings.scans.thresholds[0]) {
+                        party.again = 0;
+                        let clock = (now, peers);
+                        self.judge
+                            .judge(party, (&id, doubling), clock, &mut effects);
+                    }
                 }
             }
             return effects;

@@ -77,6 +77,16 @@ impl Service {
     }
 }
 
+/// What a probe counts for, in halves of a target.
+pub(super) fn weight(probe: &Probe) -> usize {
+    Service::of(probe).weight()
+}
+
+/// How much it takes to cross a threshold, in halves of a target.
+pub(super) fn enough(threshold: &Threshold) -> usize {
+    halves(threshold.ports.min(threshold.hosts))
+}
+
 impl fmt::Display for Service {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {

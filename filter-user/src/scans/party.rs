@@ -21,6 +21,8 @@ pub(super) struct Party {
     pub(super) last: Duration,
     /// Blocks of this source so far.
     pub(super) strikes: u32,
+    /// What it sent since its block ran out, in halves of a target.
+    pub(super) again: usize,
     /// A person took its block off: it is left alone until the scan is over.
     pub(super) released: bool,
 }
@@ -36,6 +38,7 @@ impl Party {
             judged: time,
             last: time,
             strikes: 0,
+            again: 0,
             released: false,
         }
     }

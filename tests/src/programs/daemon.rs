@@ -24,8 +24,22 @@ pub const NO_FILTER_VARIABLE: &str = "EDGEFILTER_TEST_NO_FILTER";
 const WITH_RESOLV_CONF: &str =
     "mount --bind \"$0\" \"$(readlink -f /etc/resolv.conf)\" && exec \"$@\"";
 
+/// Seconds until a daemon has to be ready, where a machine is so slow that it takes longer than [`READY_LIMIT`].
+const READY_VARIABLE: &str = "EDGEFILTER_READY_SECONDS";
 const READY_LIMIT: Duration = Duration::from_secs(15);
 const COMMAND_LIMIT: Duration = Duration::from_secs(20);
+
+fn ready_limit() -> Result<Duration> {
+    match std::env::var(READY_VARIABLE) {
+        Ok(text) => {
+            let seconds = text.parse();
+            Ok(Duration::from_secs(seconds.with_context(|| {
+                format!("{READY_VARIABLE} is no number: {text:?}")
+            })?))
+        }
+        Err(_) => Ok(READY_LIMIT),
+    }
+}
 
 /// One daemon. Dropping it kills the daemon; the filter goes with the namespace and the bpffs.
 #[derive(Debug)]
@@ -118,6 +132,7 @@ impl Edgefilter {
         if self.binary.is_none() {
             return Ok(begin.elapsed());
         }
+        let limit = ready_limit()?;
         if self.running.as_mut().is_some_and(Running::is_running) {
             bail!("the daemon of {} runs already", self.namespace.name());
         }
@@ -133,9 +148,9 @@ impl Edgefilter {
                     running.stderr()
                 );
             }
-            if begin.elapsed() > READY_LIMIT {
+            if begin.elapsed() > limit {
                 bail!(
-                    "the daemon is not ready after {READY_LIMIT:?}; it said:\n{}",
+                    "the daemon is not ready after {limit:?}; it said:\n{}",
                     running.stderr()
                 );
             }
@@ -145,7 +160,7 @@ impl Edgefilter {
 
     /// Runs the daemon where it is expected to end by itself, as it does when it refuses.
     pub fn run_to_end(&self) -> Result<Finished> {
-        crate::netns::finish(self.run()?, READY_LIMIT)
+        crate::netns::finish(self.run()?, ready_limit()?)
     }
 
     /// The daemon's process id, while it was started and not ended.

@@ -38,7 +38,8 @@ fn packets(daemon: &Edgefilter) -> Result<u64> {
             .with_context(|| format!("EDGEFILTER_FLOOD is no number: {text:?}")),
         // The stack, not the filter, would have to cope with them.
         Err(_) if !daemon.filtering() => Ok(50_000),
-        Err(_) => Ok(10_000_000),
+        // EDGEFILTER_FLOOD=10000000 for the whole of it
+        Err(_) => Ok(3_000_000),
     }
 }
 

@@ -51,7 +51,10 @@ pub(super) fn lint(policy: &Policy, marks: &Marks, report: &mut Report<'_>) {
         );
     }
     let monitored = policy.profiles.iter().find(|profile| !profile.enforce);
+    // where all are, the daemon drops nothing there either
+    let enforced = policy.profiles.iter().any(|profile| profile.enforce);
     if let (Some(span), Some(profile)) = (&marks.report.drop, monitored)
+        && enforced
         && policy.report.nftables.is_some_and(|nftables| nftables.drop)
     {
         report.warning(

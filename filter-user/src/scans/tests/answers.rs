@@ -28,7 +28,7 @@ fn blocks_double_up_to_the_limit() {
     assert_eq!(world.ttl(SCANNER), seconds(600));
 }
 
-/// A block that runs out while its scan goes on is renewed by the next probe, in the same record.
+/// A block that runs out while its scan goes on is renewed, in the same record, by as many probes as the first one took.
 #[test]
 fn a_scan_that_outlasts_its_block_is_blocked_again() {
     let mut world = World::new(Scans {
@@ -42,7 +42,11 @@ fn a_scan_that_outlasts_its_block_is_blocked_again() {
     assert!(!world.blocked(SCANNER), "nothing came since it ran out");
     assert_eq!(world.only().verdict, Verdict::Blocked);
     assert_eq!(world.only().blocked_until, None);
-    world.syn(SCANNER, 101);
+    for port in 101..110 {
+        world.syn(SCANNER, port);
+    }
+    assert!(!world.blocked(SCANNER), "nine probes are not enough");
+    world.syn(SCANNER, 110);
     assert_eq!(world.ttl(SCANNER), seconds(120));
     let record = world.only();
     assert_eq!((record.strikes, record.id.as_str()), (2, "test-1"));
@@ -314,7 +318,9 @@ fn a_restart_keeps_blocks() {
     assert_eq!((record.verdict, record.strikes), (Verdict::Blocked, 3));
     assert!(record.because.ends_with("blocked already"));
     world.wait(seconds(300));
-    world.syn(SCANNER, 1000);
+    for port in 1000..1010 {
+        world.syn(SCANNER, port);
+    }
     assert_eq!(world.ttl(SCANNER), seconds(600 * 8));
 }
 

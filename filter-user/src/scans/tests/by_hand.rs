@@ -131,7 +131,9 @@ fn a_block_by_hand_outranks_a_scan() {
     assert_eq!(world.only().verdict, Verdict::Blocked);
     world.wait(seconds(31));
     assert!(!world.blocked(SCANNER));
-    world.syn(SCANNER, 500);
+    for port in 500..510 {
+        world.syn(SCANNER, port);
+    }
     assert_eq!(world.kernel[&net(SCANNER)].origin, Origin::Scan);
     // and the other way round
     assert_eq!(world.block(SCANNER, Some(seconds(5))), Ok(()));
