@@ -2,13 +2,12 @@
 //! wider than was written.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use toml::Spanned;
 
 use super::diagnostic::clean;
-use super::group::{Addresses, Groups, Role};
-use super::model::{AntiSpoof, PrefixSet, ReversePath};
+use super::group::{self, Groups, Role};
+use super::model::{AntiSpoof, ReversePath};
 use super::raw::{RawAntiSpoof, RawProfile, Texts};
 use super::source::Report;
 use super::validate::choice;
@@ -58,7 +57,7 @@ pub(super) fn validate(
     let profile = clean(raw.name.get_ref());
     let mut set = |list: &Option<Texts>, role| {
         let list = list.as_ref()?;
-        sources(list, role, &profile, groups, report)
+        group::sources(list, role, &format!("profile {profile}"), groups, report)
     };
     let legitimate = set(&keys.legitimate, Role::Legitimate);
     let egress_sources = set(&keys.egress_sources, Role::EgressSources);
@@ -80,31 +79,4 @@ pub(super) fn validate(
         egress: keys.egress.unwrap_or(!loopback),
         egress_sources,
     }
-}
-
-fn sources(
-    list: &Texts,
-    role: Role,
-    profile: &str,
-    groups: &mut Groups,
-    report: &mut Report<'_>,
-) -> Option<Arc<PrefixSet>> {
-    let key = role.key();
-    let place = format!("{key} of profile {profile}");
-    // `None` is an error that was reported, and these lists have no keywords.
-    let Some(Addresses::Set(set)) = groups.resolve(list, role, &place, report) else {
-        return None;
-    };
-    if set.is_empty() {
-        if !report.list.has_errors() {
-            report.warning(
-                "empty-list",
-                list.span(),
-                format!("`{key}` holds no address, so it changes nothing"),
-                format!("add addresses, or leave `{key}` out"),
-            );
-        }
-        return None;
-    }
-    Some(set)
 }

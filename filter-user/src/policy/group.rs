@@ -93,6 +93,35 @@ pub(super) fn hash_file(hash: &mut Sha256, bytes: &[u8]) {
     hash.update(bytes);
 }
 
+/// The addresses of a list without keywords, `place` being the table that it stands in; `None` if there are none, which
+/// was reported.
+pub(super) fn sources(
+    list: &Texts,
+    role: Role,
+    place: &str,
+    groups: &mut Groups,
+    report: &mut Report<'_>,
+) -> Option<Arc<PrefixSet>> {
+    let key = role.key();
+    let Some(Addresses::Set(set)) =
+        groups.resolve(list, role, &format!("{key} of {place}"), report)
+    else {
+        return None;
+    };
+    if set.is_empty() {
+        if !report.list.has_errors() {
+            report.warning(
+                "empty-list",
+                list.span(),
+                format!("`{key}` holds no address, so it changes nothing"),
+                format!("add addresses, or leave `{key}` out"),
+            );
+        }
+        return None;
+    }
+    Some(set)
+}
+
 impl Groups {
     /// Reads the groups; file names are relative to `base`.
     pub(super) fn load(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::group::{Addresses, Groups, Role};
+use super::group::{self, Groups, Role};
 use super::model::{LONGEST_WINDOW, MOST_TARGETS, PrefixSet, ScanAction, Scans, Threshold};
 use super::quantity::{count, shown, time};
 use super::raw::Texts;
@@ -229,22 +229,5 @@ fn sources(
     groups: &mut Groups,
     report: &mut Report<'_>,
 ) -> Option<Arc<PrefixSet>> {
-    let (list, key) = (list?, role.key());
-    // `None` is an error that was reported, and these lists have no keywords.
-    let Some(Addresses::Set(set)) = groups.resolve(list, role, &format!("{key} of scans"), report)
-    else {
-        return None;
-    };
-    if set.is_empty() {
-        if !report.list.has_errors() {
-            report.warning(
-                "empty-list",
-                list.span(),
-                format!("`{key}` holds no address, so it changes nothing"),
-                format!("add addresses, or leave `{key}` out"),
-            );
-        }
-        return None;
-    }
-    Some(set)
+    group::sources(list?, role, "scans", groups, report)
 }
