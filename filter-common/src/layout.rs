@@ -81,8 +81,10 @@ shared! {
         wildcard_until: u64,
         /// Counts spans of 100 ms; a new one renews the budget of sampled drops.
         event_epoch: u64,
-        /// Room to grow.
-        reserved: u64,
+        /// `entries::*`: which kinds of run-time entries there may be.
+        entries: u64,
+        /// By bank: generation of the policy (not of the tables), and the first 64 bits of its digest.
+        policies: [[u64; 2]; 2],
     }
 
     /// What one interface (or one VLAN of it) does with its packets, in one bank.
@@ -323,6 +325,14 @@ pub mod flag {
     pub const CONTAINER: u32 = 1 << 10;
     /// Probes among refused packets are counted and reported.
     pub const SCANS: u32 = 1 << 11;
+}
+
+/// Bits of [`Control::entries`].
+pub mod entries {
+    /// Some let sources in.
+    pub const ALLOW: u64 = 1;
+    /// Some keep sources out.
+    pub const DENY: u64 = 2;
 }
 
 /// Values of [`Binding::known`].

@@ -15,6 +15,7 @@ pub mod events;
 mod lines;
 mod logging;
 mod output;
+pub mod policy;
 mod privilege;
 pub mod run;
 pub mod scans;

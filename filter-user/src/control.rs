@@ -13,6 +13,10 @@
 //! - `POST /v1/blocks` with [`BlockOrder`], `DELETE /v1/blocks/SOURCE`: the
 //!   [`BlockRecord`](crate::scans::record::BlockRecord) that is in force, or that was.
 //!
+//! - `POST /v1/plan`, `POST /v1/policy` with [`policy::Push`], `POST /v1/policy/rollback` with [`policy::Rollback`],
+//!   `POST /v1/policy/confirm`: [`policy::Applied`] and the like.
+//! - `GET /v1/generations`, `GET /v1/generations/NUMBER`: policies that were put in force.
+//!
 //! Whatever is refused is answered by `{"error": TEXT}`: 400 for what makes no sense, 404 for what is not there, 409 for a
 //! source that must not be blocked, or for which there is no room, 503 for what cannot be answered now.
 
@@ -20,6 +24,7 @@ mod client;
 mod connection;
 mod feed;
 mod lines;
+pub mod policy;
 mod request;
 mod scans;
 mod server;
@@ -56,6 +61,7 @@ pub struct Shared {
     events: Feed<EventRecord>,
     reports: Feed<Report>,
     requests: RwLock<Option<mpsc::Sender<Request>>>,
+    orders: RwLock<Option<mpsc::Sender<policy::Order>>>,
 }
 
 impl Shared {

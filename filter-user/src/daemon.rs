@@ -10,6 +10,7 @@ mod links;
 mod lock;
 mod managed;
 mod pace;
+mod policies;
 mod scans;
 mod topology;
 mod view;
@@ -23,13 +24,19 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use crate::control::policy::Order;
 use crate::control::{self, Shared};
+use crate::dataplane::{Pins, in_force};
 use crate::policy::Policy;
+use crate::report::status::Status;
+use crate::settings::Settings;
 pub use bindings::cni::CACHE as CNI_CACHE;
 use engine::Engine;
 use links::{Links, Peers, Watch};
+use policies::Policies;
 use scans::Teller;
 
 /// What a daemon is told.
@@ -47,6 +54,10 @@ pub struct Options {
     pub flows: u32,
     /// The cache of libcni, with the results of CNI plugins.
     pub cni_cache: PathBuf,
+    /// Read the policy file again when it changes.
+    pub watch: bool,
+    /// Who may do what, and what is kept.
+    pub settings: Settings,
 }
 
 /// The kernel or a privilege that is missing.
@@ -75,12 +86,20 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let _lock = lock::take(&options.run_dir)?;
     // before the first look, so that nothing that changes in between is missed
     let mut watch = Watch::start().context("cannot watch links and addresses")?;
-    let loaded = engine::read_policy(&options.policy)?;
-    let (links, peers) = snapshot(&mut watch, &loaded.policy)
+    let mut policies = Policies::open(
+        &options.state_dir,
+        options.policy.clone(),
+        options.settings.clone(),
+    );
+    let kernel = in_force::policy(&Pins::at(&options.bpffs))
+        .context("cannot tell which policy is in force")?;
+    let choice = policies.choose(kernel)?;
+    let (links, peers) = snapshot(&mut watch, &choice.loaded.policy)
         .await
         .context("cannot list links and addresses")?;
 
-    let mut engine = Engine::start(&options, loaded, links, &peers)?;
+    let mut engine = Engine::start(&options, choice.loaded, choice.mark, links, &peers)?;
+    policies.started(choice.then);
     // believe the kernel, not the pins: a link may be attached to a device that is not ours any more
     let (links, peers) = snapshot(&mut watch, engine.policy())
         .await
@@ -88,7 +107,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     engine.reconcile(links, peers);
     let shared = Arc::new(Shared::new());
     let listener = control::bind(&options.run_dir)?;
-    shared.set_status(engine.status());
+    shared.set_status(status(&engine, &policies));
+    let orders = shared.orders();
     let events = events::Reader::new(engine.events()?).context("cannot read sampled drops")?;
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -103,7 +123,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     ));
     let reader =
         tokio::spawn(events.forward(Arc::clone(&shared), engine.names(), until(stopped.clone())));
-    let (mut teller, told) = Teller::new(&engine);
+    let (teller, told) = Teller::new(&engine);
     let watcher = engine.watcher(Arc::clone(&shared), told)?;
     let watcher = tokio::spawn(async move {
         let outcome = watcher.run(until(stopped)).await;
@@ -119,15 +139,15 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 
     notify(&[NotifyState::Ready, NotifyState::Status("filter in force")]);
     tracing::info!(policy = %options.policy.display(), "ready");
-    let outcome = serve(
-        &mut engine,
-        &mut watch,
-        &shared,
-        &mut teller,
-        hangup,
-        shutdown,
-    )
-    .await;
+    let mut main = Main {
+        engine,
+        policies,
+        watch,
+        shared,
+        teller,
+        follow_file: options.watch,
+    };
+    let outcome = main.serve(orders, hangup, shutdown).await;
     notify(&[NotifyState::Stopping]);
     // both end by themselves once told; there is nothing to do about a receiver that is gone already
     let _ = stop.send(true);
@@ -136,70 +156,122 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
             tracing::warn!(%error, "a task ended with an error");
         }
     }
-    if !engine.is_detached() {
+    if !main.engine.is_detached() {
         tracing::info!("stopped; the filter stays in force (take it off with `edgefilter detach`)");
     }
     outcome
 }
 
-async fn serve(
-    engine: &mut Engine,
-    watch: &mut Watch,
-    shared: &Arc<Shared>,
-    teller: &mut Teller,
-    mut hangup: Signal,
-    shutdown: impl Future<Output = ()>,
-) -> Result<()> {
-    let mut epoch = ticker(EVENT_EPOCH);
-    let mut audit = ticker(AUDIT);
-    let mut watchdog =
-        ticker(sd_notify::watchdog_enabled().map_or(Duration::from_mins(1), |limit| limit / 3));
-    tokio::pin!(shutdown);
-    loop {
-        let due = engine.due().map(Instant::from_std);
-        tokio::select! {
-            () = &mut shutdown => return Ok(()),
-            _ = hangup.recv() => {
-                notify(&[NotifyState::Reloading]);
-                reload(engine, watch).await;
-                teller.tell(engine);
-                notify(&[NotifyState::Ready]);
-                shared.set_status(engine.status());
-            }
-            _ = epoch.tick() => {
-                if engine.is_detached() {
-                    tracing::warn!("the filter was taken off by `edgefilter detach`");
-                    return Ok(());
+/// What works on the filter, one thing after the other.
+struct Main {
+    engine: Engine,
+    policies: Policies,
+    watch: Watch,
+    shared: Arc<Shared>,
+    teller: Teller,
+    /// Read the policy file again when it changes.
+    follow_file: bool,
+}
+
+impl Main {
+    async fn serve(
+        &mut self,
+        mut orders: mpsc::Receiver<Order>,
+        mut hangup: Signal,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<()> {
+        let mut epoch = ticker(EVENT_EPOCH);
+        let mut audit = ticker(AUDIT);
+        let mut watchdog =
+            ticker(sd_notify::watchdog_enabled().map_or(Duration::from_mins(1), |limit| limit / 3));
+        tokio::pin!(shutdown);
+        loop {
+            let due = self.engine.due().map(Instant::from_std);
+            let confirm_in = self.policies.confirm_in();
+            tokio::select! {
+                () = &mut shutdown => return Ok(()),
+                _ = hangup.recv() => self.reload("reload").await,
+                Some(order) = orders.recv() => {
+                    self.policies.obey(order, &mut self.engine, &mut self.watch).await;
+                    self.tell();
                 }
-                engine.renew_event_budget();
-            }
-            _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                look(engine, watch, shared, teller).await;
-            }
-            _ = audit.tick() => look(engine, watch, shared, teller).await,
-            alive = watch.news() => {
-                if !alive {
-                    anyhow::bail!("the netlink connection ended; start the daemon again (the filter stays in force)");
+                () = sleep(confirm_in.unwrap_or_default()), if confirm_in.is_some() => {
+                    self.policies.undo(&mut self.engine, &mut self.watch).await;
+                    self.tell();
                 }
-                tokio::time::sleep(SETTLE).await;
-                watch.drain();
-                look(engine, watch, shared, teller).await;
+                _ = epoch.tick() => {
+                    if self.engine.is_detached() {
+                        tracing::warn!("the filter was taken off by `edgefilter detach`");
+                        return Ok(());
+                    }
+                    self.engine.renew_event_budget();
+                }
+                _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.look().await;
+                }
+                _ = audit.tick() => {
+                    if self.follow_file && self.policies.file_changed() {
+                        self.reload("watch").await;
+                    }
+                    self.look().await;
+                }
+                alive = self.watch.news() => {
+                    if !alive {
+                        anyhow::bail!("the netlink connection ended; start the daemon again (the filter stays in force)");
+                    }
+                    sleep(SETTLE).await;
+                    self.watch.drain();
+                    self.look().await;
+                }
             }
+        }
+    }
+
+    async fn reload(&mut self, cause: &str) {
+        notify(&[NotifyState::Reloading]);
+        self.policies
+            .reload(cause, &mut self.engine, &mut self.watch)
+            .await;
+        self.tell();
+        notify(&[NotifyState::Ready]);
+    }
+
+    /// Tells all who depend on the policy.
+    fn tell(&mut self) {
+        self.teller.tell(&self.engine);
+        self.shared.set_status(status(&self.engine, &self.policies));
+    }
+
+    /// Compares links and addresses with what the filter knows.
+    async fn look(&mut self) {
+        let looked = async {
+            let wants_routes = view::wants_routes(self.engine.policy());
+            let links = self.watch.snapshot(wants_routes).await?;
+            self.engine.guard(&links);
+            let peers = peers(&self.watch, self.engine.policy(), &links).await;
+            Ok::<_, rtnetlink::Error>((links, peers))
+        };
+        match looked.await {
+            Ok((links, peers)) => {
+                self.engine.reconcile(links, peers);
+                self.teller.look(&self.engine);
+                self.shared.set_status(status(&self.engine, &self.policies));
+            }
+            Err(error) => tracing::error!(
+                error = format!("{error:#}"),
+                "cannot list links and addresses"
+            ),
         }
     }
 }
 
-/// Reads the policy file again. A bad one changes nothing and is remembered.
-async fn reload(engine: &mut Engine, watch: &mut Watch) {
-    let outcome = match engine.reread() {
-        Ok(loaded) => match snapshot(watch, &loaded.policy).await {
-            Ok((links, peers)) => engine.replace_policy(loaded, links, &peers),
-            Err(error) => Err(anyhow::Error::new(error).context("cannot list links and addresses")),
-        },
-        Err(error) => Err(error),
-    };
-    engine.note_reload(outcome);
+fn status(engine: &Engine, policies: &Policies) -> Status {
+    let mut status = engine.status();
+    if let Some(policy) = &mut status.policy {
+        policies.describe(policy);
+    }
+    status
 }
 
 /// Links and addresses, and what this policy wants to know beside.
@@ -212,27 +284,6 @@ async fn snapshot(watch: &mut Watch, policy: &Policy) -> Result<(Links, Peers), 
 async fn peers(watch: &Watch, policy: &Policy, links: &Links) -> Peers {
     let containers: Vec<u32> = view::containers(policy, links).into_keys().collect();
     watch.peers(links, &containers).await
-}
-
-/// Compares links and addresses with what the filter knows.
-async fn look(engine: &mut Engine, watch: &mut Watch, shared: &Shared, teller: &mut Teller) {
-    let looked = async {
-        let links = watch.snapshot(view::wants_routes(engine.policy())).await?;
-        engine.guard(&links);
-        let peers = peers(watch, engine.policy(), &links).await;
-        Ok::<_, rtnetlink::Error>((links, peers))
-    };
-    match looked.await {
-        Ok((links, peers)) => {
-            engine.reconcile(links, peers);
-            teller.look(engine);
-            shared.set_status(engine.status());
-        }
-        Err(error) => tracing::error!(
-            error = format!("{error:#}"),
-            "cannot list links and addresses"
-        ),
-    }
 }
 
 fn ticker(period: Duration) -> tokio::time::Interval {

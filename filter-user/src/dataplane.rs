@@ -18,7 +18,7 @@ pub mod pod;
 pub mod scans;
 
 pub use attach::{AttachError, Attached, Mode, Side, interface_name};
-pub use bank::{Assignment, PushError, UNBOUND};
+pub use bank::{Assignment, PolicyMark, PushError, Staged, UNBOUND};
 pub use flows::monotonic as now;
 pub use load::{Dataplane, LoadError, Sizes, TcProgram, XdpProgram};
 pub use pins::{Pins, detach};

@@ -48,6 +48,11 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
     match &cli.command {
         Command::Run(arguments) => cli::run::run(globals, arguments),
         Command::Check(arguments) => cli::check::check(globals, arguments, out),
+        Command::Plan(arguments) => cli::policy::plan(globals, arguments, out),
+        Command::Apply(arguments) => cli::policy::apply(globals, arguments, out),
+        Command::Confirm => cli::policy::confirm(globals, out),
+        Command::Rollback(arguments) => cli::policy::rollback(globals, arguments, out),
+        Command::Generations(arguments) => cli::policy::show_generations(globals, arguments, out),
         Command::Status => cli::status::status(globals, out),
         Command::Counters(arguments) => cli::counters::counters(globals, arguments, out),
         Command::Events(arguments) => cli::events::events(globals, arguments, out),

@@ -3,6 +3,7 @@
 //! every error is reported with its place in the file and its cure.
 
 mod antispoof;
+mod bundle;
 mod cidr;
 mod claims;
 mod containers;
@@ -30,7 +31,8 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub use bundle::Bundle;
 pub use cidr::prefix;
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity};
-pub use load::{Loaded, load};
+pub use load::{Loaded, gather, load, load_bundle};
 pub use model::*;

@@ -6,6 +6,7 @@ pub mod counters;
 pub mod event;
 mod headers;
 pub mod pinned;
+pub mod policy;
 pub mod rates;
 pub mod scans;
 pub mod status;

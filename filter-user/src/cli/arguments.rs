@@ -100,6 +100,50 @@ Examples:
   edgefilter check edge.toml
   edgefilter --json check edge.toml | jq '.errors[].message'")]
     Check(Check),
+    /// Show what a policy would change, and change nothing
+    ///
+    /// Compares it with the policy in force: ports opened and closed, and to whom; prefixes added and removed; live
+    /// connections that would be cut. Exit code 1 if `apply` would refuse it.
+    #[command(after_help = "\
+Examples:
+  edgefilter plan edge.toml
+  edgefilter plan edge.toml --json | jq .objections")]
+    Plan(Plan),
+    /// Put a policy in force, all at once or not at all
+    ///
+    /// The policy goes to the daemon with all files it names. It is compiled into tables beside those in force, read back
+    /// from the kernel, tried on your own connection, and swapped in by one store. A policy that would cut the connection
+    /// it came in by, or close every way in, is refused unless --force is given.
+    #[command(after_help = "\
+Examples:
+  edgefilter apply edge.toml --message partner-network
+  edgefilter apply edge.toml --confirm 60s
+  edgefilter apply edge.toml --if-generation 17")]
+    Apply(Apply),
+    /// Keep the policy that `apply --confirm` put in force
+    #[command(after_help = "\
+Examples:
+  edgefilter apply edge.toml --confirm 60s
+  edgefilter confirm")]
+    Confirm,
+    /// Put an earlier policy in force again
+    ///
+    /// Without a number: what was in force before the present policy; while a policy waits to be confirmed, what it is
+    /// undone to. It becomes a new generation.
+    #[command(after_help = "\
+Examples:
+  edgefilter rollback
+  edgefilter rollback 12 --message partner-moved-back")]
+    Rollback(RollbackTo),
+    /// Show the policies that were put in force: who, when, why
+    ///
+    /// With a number, the files of that one.
+    #[command(after_help = "\
+Examples:
+  edgefilter generations
+  edgefilter generations 12 > edge-12.toml
+  edgefilter generations --json | jq '.generations[-1].actor.name'")]
+    Generations(GenerationsOf),
     /// Show the daemon, its policy and its interfaces
     ///
     /// Without a daemon it shows where the filter stays in force, and ends with exit code 3.
@@ -190,6 +234,9 @@ pub struct Run {
     /// The policy file
     #[arg(long, env = "EDGEFILTER_POLICY", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub policy: PathBuf,
+    /// Read the policy again whenever it or a file it names changes
+    #[arg(long)]
+    pub watch: bool,
     /// Flows to remember; a table that exists keeps its size
     #[arg(long, value_name = "N", default_value_t = FLOWS as u32, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
     pub flows: u32,
@@ -199,6 +246,59 @@ pub struct Run {
     /// What to log: error, warn, info, debug, trace, or directives such as `info,filter_user::daemon=debug`
     #[arg(long, env = "EDGEFILTER_LOG", value_name = "LEVEL", default_value = "info", value_parser = super::logging::directives)]
     pub log: String,
+}
+
+/// See [`Command::Plan`].
+#[derive(Args, Debug)]
+pub struct Plan {
+    /// The policy file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+}
+
+/// See [`Command::Apply`].
+#[derive(Args, Debug)]
+pub struct Apply {
+    /// The policy file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// On what terms
+    #[command(flatten)]
+    pub terms: TermsOf,
+}
+
+/// On what terms a policy is put in force.
+#[derive(Args, Debug)]
+pub struct TermsOf {
+    /// What it is for; kept with the generation and in the audit record
+    #[arg(long, short, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Undo it after this time unless `edgefilter confirm` comes, 1s to 24h
+    #[arg(long, value_name = "TIME", value_parser = super::policy::confirm_time)]
+    pub confirm: Option<Duration>,
+    /// Only if this generation is in force: somebody else's change is not overwritten
+    #[arg(long, value_name = "N")]
+    pub if_generation: Option<u64>,
+    /// Even if it cuts the connection it comes in by, or closes every way in
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// See [`Command::Rollback`].
+#[derive(Args, Debug)]
+pub struct RollbackTo {
+    /// The generation to go back to [default: the one before]
+    pub generation: Option<u64>,
+    /// On what terms
+    #[command(flatten)]
+    pub terms: TermsOf,
+}
+
+/// See [`Command::Generations`].
+#[derive(Args, Debug)]
+pub struct GenerationsOf {
+    /// Show the files of this one
+    pub number: Option<u64>,
 }
 
 /// See [`Command::Check`].

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Color, Globals, Outcome, Run, logging};
 use crate::daemon;
+use crate::settings::Settings;
 
 /// Threads that do the daemon's work; what may take long is started on others.
 const WORKERS: usize = 2;
@@ -29,6 +30,8 @@ pub fn run(globals: &Globals, arguments: &Run) -> Result<Outcome> {
         bpffs: globals.bpffs.clone(),
         flows: arguments.flows,
         cni_cache: arguments.cni_cache.clone(),
+        watch: arguments.watch,
+        settings: Settings::default(),
     };
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)

@@ -178,7 +178,7 @@ impl Lines {
     }
 }
 
-async fn get(run_dir: &Path, path: &str) -> Result<Response<Incoming>, ClientError> {
+pub(super) async fn get(run_dir: &Path, path: &str) -> Result<Response<Incoming>, ClientError> {
     request(run_dir, Method::GET, path, Bytes::new()).await
 }
 
@@ -188,8 +188,19 @@ async fn request(
     path: &str,
     body: Bytes,
 ) -> Result<Response<Incoming>, ClientError> {
+    request_within(ANSWER_TIME, run_dir, method, path, body).await
+}
+
+/// A request that may take longer than others.
+pub(super) async fn request_within(
+    patience: Duration,
+    run_dir: &Path,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Response<Incoming>, ClientError> {
     let socket = socket::path(run_dir);
-    let response = match timeout(ANSWER_TIME, exchange(&socket, method, path, body)).await {
+    let response = match timeout(patience, exchange(&socket, method, path, body)).await {
         Ok(response) => response?,
         Err(_) => {
             return Err(ClientError::Unreachable {
@@ -251,7 +262,7 @@ async fn exchange(
     sender.send_request(request).await.map_err(gone)
 }
 
-async fn document<T: DeserializeOwned>(
+pub(super) async fn document<T: DeserializeOwned>(
     response: Response<Incoming>,
     limit: usize,
 ) -> Result<T, ClientError> {

@@ -68,6 +68,18 @@ pub enum Refusal {
     /// Not now; later, perhaps.
     #[error("{0}")]
     NotNow(String),
+    /// What was sent has errors.
+    #[error("{0}")]
+    Unsound(String),
+    /// Not enough people approved it.
+    #[error("{0}")]
+    NotApproved(String),
+    /// It does not go with what is in force.
+    #[error("{0}")]
+    Conflict(String),
+    /// It was allowed, and went wrong.
+    #[error("{0}")]
+    Failed(String),
 }
 
 impl Shared {

@@ -202,8 +202,11 @@ impl IntoResponse for Refusal {
         let code = match self {
             Self::Wrong(_) => StatusCode::BAD_REQUEST,
             Self::Unknown(_) => StatusCode::NOT_FOUND,
-            Self::Protected(_) | Self::Full(_) => StatusCode::CONFLICT,
+            Self::Protected(_) | Self::Full(_) | Self::Conflict(_) => StatusCode::CONFLICT,
             Self::NotNow(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unsound(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotApproved(_) => StatusCode::FORBIDDEN,
+            Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         refusal(code, &self.to_string())
     }

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::connection::{CONNECTIONS, Limited};
 use super::lines::{self, Source};
-use super::{RECENT_EVENTS, Shared, scans};
+use super::{RECENT_EVENTS, Shared, policy, scans};
 
 /// Of the connections, those that may follow what happens: the rest stays free for short questions.
 pub(super) const FOLLOWERS: usize = CONNECTIONS / 2;
@@ -79,6 +79,7 @@ pub async fn serve(
         .route("/v1/status", get(status))
         .route("/v1/events", get(events))
         .merge(scans::routes())
+        .merge(policy::routes())
         .fallback(async || {
             refusal(
                 StatusCode::NOT_FOUND,

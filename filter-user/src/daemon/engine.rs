@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::path::Path;
 use std::sync::{Arc, RwLock};
 use std::time::{Instant, SystemTime};
 
@@ -22,14 +21,15 @@ use super::view::{self, View};
 use crate::compile::{Compiled, RuleSlots, compile};
 use crate::control::Shared;
 use crate::dataplane::{
-    Assignment, Dataplane, Pins, PushError, Side, Sizes, counters, in_force, interface_name,
+    Assignment, Dataplane, Pins, PolicyMark, Sizes, counters, in_force, interface_name,
 };
 use crate::policy::{self, Loaded, Policy};
 
 mod attach;
 mod describe;
+mod swap;
 
-pub(super) use describe::Names;
+pub(super) use describe::{Names, figures};
 
 /// Why tables are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub(super) struct Engine {
     started_at: SystemTime,
     loaded_at: SystemTime,
     last_error: Option<String>,
+    /// Which policy that is.
+    mark: PolicyMark,
     /// The tables do not say what the links and addresses are: the last attempt failed.
     behind: bool,
     /// Keeps other daemons off the pins.
@@ -75,6 +77,7 @@ impl Engine {
     pub(super) fn start(
         options: &Options,
         loaded: Loaded,
+        mark: PolicyMark,
         links: Links,
         peers: &Peers,
     ) -> Result<Self> {
@@ -119,10 +122,11 @@ impl Engine {
             started_at: now,
             loaded_at: now,
             last_error: None,
+            mark,
             behind: false,
             _lock: lock,
         };
-        engine.refuse_foreign_programs()?;
+        engine.refuse_foreign_programs(&engine.links, &engine.view)?;
         let adopted = engine
             .links
             .names
@@ -193,63 +197,6 @@ impl Engine {
     /// The policy in force.
     pub(super) fn policy(&self) -> &Policy {
         &self.loaded.policy
-    }
-
-    /// The policy file as it is now.
-    pub(super) fn reread(&self) -> Result<Loaded> {
-        read_policy(&self.options.policy)
-    }
-
-    /// Remembers how a reload ended. A bad policy changed nothing.
-    pub(super) fn note_reload(&mut self, outcome: Result<u64>) {
-        match outcome {
-            Ok(generation) => {
-                self.last_error = None;
-                tracing::info!(generation, "policy reloaded");
-            }
-            Err(error) => {
-                let error = describe(&error);
-                tracing::error!(error, "the policy was not reloaded; the one in force stays");
-                self.last_error = Some(error);
-            }
-        }
-    }
-
-    /// Puts another policy in force, under the links there are now.
-    pub(super) fn replace_policy(
-        &mut self,
-        loaded: Loaded,
-        links: Links,
-        peers: &Peers,
-    ) -> Result<u64> {
-        let mut slots = self.slots.clone();
-        let results = self.cni.read();
-        let former = Former::of(&self.links, &self.view.bindings);
-        let view = View::new(&loaded.policy, &links, &results, peers, &former);
-        let compiled =
-            compile(&loaded.policy, &view.facts, &mut slots).context("the policy does not fit")?;
-        let compiled = Arc::new(compiled);
-        let before = (
-            std::mem::replace(&mut self.loaded, loaded),
-            std::mem::replace(&mut self.slots, slots),
-            std::mem::replace(&mut self.links, links),
-            std::mem::replace(&mut self.view, view),
-        );
-        let done = self
-            .refuse_foreign_programs()
-            .and_then(|()| self.plan())
-            .and_then(|plan| self.enforce(&compiled, plan, News::Policy));
-        if let Err(error) = done {
-            (self.loaded, self.slots, self.links, self.view) = before;
-            return Err(error);
-        }
-        self.loaded_at = SystemTime::now();
-        self.results = results;
-        self.pace.count_all(peers);
-        self.pace.note(&self.links, &self.view.bindings);
-        self.attach_all();
-        self.release_unmanaged()?;
-        Ok(self.dataplane.generation()?)
     }
 
     /// Takes the program off interfaces that are gone, or that no profile names any more.
@@ -431,105 +378,6 @@ impl Engine {
             &self.managed,
         ))
     }
-
-    /// Puts tables and plan in force; on an error everything is as it was.
-    fn enforce(&mut self, compiled: &Arc<Compiled>, plan: Plan, news: News) -> Result<()> {
-        for slot in &plan.fresh {
-            counters::zero_interface(self.dataplane.pins(), *slot)?;
-        }
-        self.push(compiled, assignments(&plan.managed), news)?;
-        for slot in plan.free {
-            self.label(slot, &attach::free_label());
-        }
-        self.compiled = Arc::clone(compiled);
-        self.managed = plan.managed;
-        self.rename();
-        Ok(())
-    }
-
-    /// A foreign program on any interface stops us before anything is changed.
-    fn refuse_foreign_programs(&self) -> Result<()> {
-        for (ifindex, name) in &self.links.names {
-            if self.view.sides.get(ifindex) != Some(&Side::Outer) {
-                continue;
-            }
-            // a dead pin does not vouch for what is on the interface
-            let program = self.links.programs.get(ifindex);
-            if program.is_none() || self.is_attached(*ifindex) {
-                continue;
-            }
-            if let Some(program) = crate::doctor::xdp_program(name) {
-                return Err(crate::dataplane::AttachError::Foreign {
-                    interface: name.clone(),
-                    program,
-                }
-                .into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts a compiled policy in force, on a larger set of tables if it needs one.
-    fn push(
-        &mut self,
-        compiled: &Compiled,
-        assignments: Vec<Assignment>,
-        news: News,
-    ) -> Result<()> {
-        let profile_of: HashMap<&str, &str> = self
-            .loaded
-            .policy
-            .profiles
-            .iter()
-            .flat_map(|profile| {
-                profile
-                    .rules()
-                    .map(|rule| (rule.id.as_str(), profile.name.as_str()))
-            })
-            .collect();
-        let fresh = self.slots.take_fresh();
-        let pins = self.dataplane.pins().clone();
-        counters::zero_rules(&pins, &fresh)?;
-        counters::label_rules(
-            &pins,
-            self.slots
-                .iter()
-                .map(|(id, slot)| (slot, id, profile_of.get(id).copied().unwrap_or_default())),
-        )?;
-        match self.dataplane.push(compiled, &assignments) {
-            Ok(generation) => {
-                let interfaces = assignments.len();
-                match news {
-                    News::Policy | News::Host => {
-                        tracing::info!(generation, interfaces, "policy in force");
-                    }
-                    // as often as a container likes
-                    News::Containers => {
-                        tracing::debug!(generation, interfaces, "bindings in force");
-                    }
-                }
-            }
-            Err(PushError::TooLarge(needed)) => {
-                // a larger set beside the old one; links are switched over one by one in `attach_all`
-                let mut larger = Dataplane::load(&pins, needed, self.options.flows)?;
-                larger.push(compiled, &assignments)?;
-                larger.inherit_wildcard(&self.dataplane)?;
-                tracing::info!(?needed, "policy in force on larger tables");
-                self.dataplane = larger;
-            }
-            Err(error) => return Err(error.into()),
-        }
-        self.pushed = assignments;
-        Ok(())
-    }
-}
-
-pub(super) fn read_policy(path: &Path) -> Result<Loaded> {
-    let loaded = policy::load(path)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    Ok(loaded)
 }
 
 /// The whole chain in one line.

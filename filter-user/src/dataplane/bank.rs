@@ -2,7 +2,7 @@
 
 use std::io;
 
-use filter_common::layout::{Binding, Config, REACH_ANY, binding, flag};
+use filter_common::layout::{Binding, Config, Control, REACH_ANY, binding, flag};
 use filter_common::limits::{
     BOUND_ADDRESSES, BOUND_MACS, CONFIG_SLOTS, INTERFACE_SLOTS, RULE_SLOTS, SOURCE_CLASSES,
     VLAN_IDS, VLAN_TABLES, slot_places,
@@ -12,13 +12,49 @@ use filter_common::service::SERVICES;
 
 use super::grace;
 use super::load::{Dataplane, Sizes};
+use super::memory::MappedArray;
 use crate::compile::prefix::{BuildError, Built4, Built6, Range};
 use crate::compile::{AddressTables, Compiled};
 
 /// Words of `Control`.
+pub(super) const CONTROL_WORDS: usize = size_of::<Control>() / size_of::<u64>();
 pub(super) const GENERATION: usize = 0;
 const WILDCARD_UNTIL: usize = 1;
 const EVENT_EPOCH: usize = 2;
+/// Run-time entries, `filter_common::layout::entries`.
+pub(super) const ENTRIES: usize = 3;
+/// Of the bank 0; that of the other bank follows.
+const POLICIES: usize = 4;
+
+/// Which policy a bank holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyMark {
+    /// Its generation; 0: none that anybody keeps.
+    pub generation: u64,
+    /// The first 64 bits of its digest.
+    pub digest: u64,
+}
+
+/// A policy in the idle bank, read back, that no packet is judged by yet. The next one that is staged overwrites it.
+#[derive(Debug)]
+#[must_use]
+pub struct Staged {
+    next: u64,
+}
+
+impl Staged {
+    /// The bank that holds it.
+    #[must_use]
+    pub fn bank(&self) -> usize {
+        (self.next & 1) as usize
+    }
+
+    /// What the word that says which bank is in force has to be for a program to read it.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.next
+    }
+}
 
 /// Which profile judges an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +177,19 @@ impl Dataplane {
         &mut self,
         compiled: &Compiled,
         assignments: &[Assignment],
+        mark: PolicyMark,
     ) -> Result<u64, PushError> {
+        let staged = self.stage(compiled, assignments, mark)?;
+        Ok(self.flip(staged)?)
+    }
+
+    /// Fills the idle bank and reads it back.
+    pub fn stage(
+        &mut self,
+        compiled: &Compiled,
+        assignments: &[Assignment],
+        mark: PolicyMark,
+    ) -> Result<Staged, PushError> {
         let next = self.generation()? + 1;
         let bank = (next & 1) as usize;
         let base4 = bank * self.sizes.cells4;
@@ -189,11 +237,23 @@ impl Dataplane {
         memory.vlans.write(bank * VLAN_TABLES * VLAN_IDS, &vlans)?;
         memory.configs.write(bank * CONFIG_SLOTS, &configs)?;
         self.write_slots(assignments)?;
+        self.memory
+            .control
+            .write(POLICIES + 2 * bank, &[mark.generation, mark.digest])?;
         self.read_back(bank, compiled, &prefixes, &configs, &bindings)?;
+        Ok(Staged { next })
+    }
 
-        self.memory.control.publish(GENERATION, next)?;
+    /// Puts what is staged in force, and waits until no packet is judged by what was in force before.
+    pub fn flip(&mut self, staged: Staged) -> io::Result<u64> {
+        self.memory.control.publish(GENERATION, staged.next)?;
         grace::wait();
-        Ok(next)
+        Ok(staged.next)
+    }
+
+    /// Which policy is in force.
+    pub fn policy(&self) -> io::Result<PolicyMark> {
+        mark(&self.memory.control, (self.generation()? & 1) as usize)
     }
 
     /// Slots are the same in both banks: an interface keeps its slot and its place, a new one has no configuration
@@ -313,6 +373,15 @@ impl Dataplane {
     pub(super) fn set_wildcard_until(&mut self, until: u64) -> io::Result<()> {
         self.memory.control.publish(WILDCARD_UNTIL, until)
     }
+}
+
+/// Which policy a bank holds.
+pub(super) fn mark(control: &MappedArray<u64>, bank: usize) -> io::Result<PolicyMark> {
+    let at = POLICIES + 2 * bank;
+    Ok(PolicyMark {
+        generation: control.read(at)?,
+        digest: control.read(at + 1)?,
+    })
 }
 
 /// The bindings of a bank, by slot.

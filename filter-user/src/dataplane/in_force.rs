@@ -5,7 +5,7 @@ use std::path::Path;
 use filter_common::layout::Binding;
 use filter_common::limits::{BANKS, INTERFACE_SLOTS};
 
-use super::bank::GENERATION;
+use super::bank::{CONTROL_WORDS, GENERATION, PolicyMark, mark};
 use super::counters;
 use super::load::{LoadError, map_pinned};
 use super::pins::{POLICY_MAPS, Pins};
@@ -34,9 +34,21 @@ pub fn bindings(pins: &Pins) -> Result<Vec<InForce>, LoadError> {
     Ok(Vec::new())
 }
 
+/// The policy in force, by the newest complete policy set that one was pushed to. Changes nothing.
+pub fn policy(pins: &Pins) -> Result<Option<PolicyMark>, LoadError> {
+    for (_, set) in pins.policy_sets()?.into_iter().rev() {
+        let complete = POLICY_MAPS.iter().all(|name| set.join(name).exists());
+        if complete && let Some(bank) = bank(&set)? {
+            let control = map_pinned::<u64>(&set, "CONTROL", CONTROL_WORDS)?;
+            return Ok(Some(mark(&control, bank)?));
+        }
+    }
+    Ok(None)
+}
+
 /// The bank that the programs read; `None` before the first push.
 fn bank(set: &Path) -> Result<Option<usize>, LoadError> {
-    let generation = map_pinned::<u64>(set, "CONTROL", 4)?.read(GENERATION)?;
+    let generation = map_pinned::<u64>(set, "CONTROL", CONTROL_WORDS)?.read(GENERATION)?;
     Ok((generation > 0).then_some((generation & 1) as usize))
 }
 

@@ -18,6 +18,7 @@ use filter_common::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
 use filter_common::service::SERVICES;
 use ipnet::IpNet;
 
+use super::bank::CONTROL_WORDS;
 use super::memory::MappedArray;
 use super::pins::{POLICY_MAPS, Pins, STATE_MAPS};
 
@@ -374,7 +375,7 @@ impl PolicyMemory {
     fn open(set: &Path, sizes: &Sizes) -> Result<Self, LoadError> {
         use map_pinned as map;
         Ok(Self {
-            control: map(set, "CONTROL", 4)?,
+            control: map(set, "CONTROL", CONTROL_WORDS)?,
             slots: map(set, "SLOTS", IFINDEX_SLOTS)?,
             configs: map(set, "CONFIGS", BANKS * CONFIG_SLOTS)?,
             vlans: map(set, "VLANS", BANKS * VLAN_TABLES * VLAN_IDS)?,

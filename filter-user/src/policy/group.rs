@@ -81,8 +81,9 @@ pub(super) struct Groups {
 }
 
 /// Prefix files read so far: a file that two groups name is read, and complained about, once.
-struct Files<'a> {
+struct PrefixFiles<'a, 'f> {
     base: &'a Path,
+    files: &'a mut source::Files<'f>,
     read: HashMap<PathBuf, Written>,
     hash: &'a mut Sha256,
 }
@@ -127,6 +128,7 @@ impl Groups {
     pub(super) fn load(
         raw: Vec<RawGroup>,
         base: &Path,
+        files: &mut source::Files<'_>,
         hash: &mut Sha256,
         report: &mut Report<'_>,
     ) -> Self {
@@ -135,8 +137,9 @@ impl Groups {
             lists: HashMap::new(),
             prefixes: 0,
         };
-        let mut files = Files {
+        let mut files = PrefixFiles {
             base,
+            files,
             read: HashMap::new(),
             hash,
         };
@@ -160,7 +163,7 @@ impl Groups {
     fn read_group(
         &mut self,
         group: RawGroup,
-        files: &mut Files<'_>,
+        files: &mut PrefixFiles<'_, '_>,
         report: &mut Report<'_>,
     ) -> Written {
         let mut written = Written::default();
@@ -362,7 +365,7 @@ impl Groups {
     }
 }
 
-impl Files<'_> {
+impl PrefixFiles<'_, '_> {
     fn parse(&mut self, path: &Path, item: &Spanned<String>, report: &mut Report<'_>) -> Written {
         let shown = clean(item.get_ref());
         if item.get_ref().is_empty() {
@@ -374,7 +377,7 @@ impl Files<'_> {
             );
             return Written::default();
         }
-        let bytes = match source::read(path, MAX_CIDR_FILE_BYTES) {
+        let bytes = match self.files.read(path, MAX_CIDR_FILE_BYTES) {
             Ok(bytes) => bytes,
             Err(error) => {
                 let place = clean(&path.display().to_string());

@@ -1,17 +1,19 @@
 //! Loading a policy: file to text, text to document, document to policy, with everything that is
 //! wrong. Never panics on any input, and never returns a policy that has an error.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
+use super::bundle::Bundle;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::group::{self, Groups};
 use super::lint;
 use super::model::{MAX_POLICY_BYTES, Policy};
 use super::raw;
-use super::source::{self, Report, Source};
+use super::source::{Files, Report, Source};
 use super::syntax;
 use super::validate;
 
@@ -26,17 +28,43 @@ pub struct Loaded {
     pub fingerprint: String,
 }
 
-/// Reads a policy file and the prefix files it names.
+/// Reads a policy file and the files it names.
 ///
 /// # Errors
-/// Every error there is in the policy and its prefix files at once, with the warnings.
+/// Every error there is in all of the files at once, with the warnings.
 pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
+    load_from(path, &mut Files::Disk)
+}
+
+/// The same, and the files as they were read.
+///
+/// # Errors
+/// See [`load`].
+pub fn gather(path: &Path) -> Result<(Loaded, Bundle), Diagnostics> {
+    let mut files = BTreeMap::new();
+    let base = path.parent().unwrap_or(Path::new(""));
+    let loaded = load_from(path, &mut Files::Gather(base, &mut files))?;
+    let name = path.strip_prefix(base).unwrap_or(path);
+    let main = name.to_string_lossy().into_owned();
+    Ok((loaded, Bundle { main, files }))
+}
+
+/// Loads what was gathered before. Reads no file.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_bundle(bundle: &Bundle) -> Result<Loaded, Diagnostics> {
+    load_from(Path::new(&bundle.main), &mut Files::Bundle(bundle))
+}
+
+fn load_from(path: &Path, files: &mut Files<'_>) -> Result<Loaded, Diagnostics> {
     let fail = |diagnostic: Diagnostic| {
         let mut list = Diagnostics::default();
         list.push(diagnostic);
         list
     };
-    let bytes = source::read(path, MAX_POLICY_BYTES)
+    let bytes = files
+        .read(path, MAX_POLICY_BYTES)
         .map_err(|error| fail(group::unreadable(path, &error)))?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(fail(Diagnostic::about_file(
@@ -54,7 +82,7 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
         source: &source,
         list: Diagnostics::default(),
     };
-    let policy = check(&source, &mut hash, &mut report);
+    let policy = check(&source, files, &mut hash, &mut report);
     report.list.sort(path);
     match policy {
         Some(policy) if !report.list.has_errors() => {
@@ -69,7 +97,12 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
     }
 }
 
-fn check(source: &Source, hash: &mut Sha256, report: &mut Report<'_>) -> Option<Policy> {
+fn check(
+    source: &Source,
+    files: &mut Files<'_>,
+    hash: &mut Sha256,
+    report: &mut Report<'_>,
+) -> Option<Policy> {
     let (document, errors) = DeTable::parse_recoverable(&source.text);
     let syntax = if errors.is_empty() {
         Vec::new()
@@ -78,7 +111,7 @@ fn check(source: &Source, hash: &mut Sha256, report: &mut Report<'_>) -> Option<
     };
     let base = source.path.parent().unwrap_or(Path::new(""));
     let mut raw = raw::read(document.get_ref(), report);
-    let mut groups = Groups::load(std::mem::take(&mut raw.groups), base, hash, report);
+    let mut groups = Groups::load(std::mem::take(&mut raw.groups), base, files, hash, report);
     let (policy, marks) = validate::validate(&raw, source.path.clone(), &mut groups, report);
     if syntax.is_empty() {
         if !report.list.has_errors() {
@@ -116,7 +149,7 @@ fn check(source: &Source, hash: &mut Sha256, report: &mut Report<'_>) -> Option<
     None
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('?');
     let digits = bytes
         .iter()

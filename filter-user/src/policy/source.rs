@@ -1,11 +1,13 @@
 //! Reading files from outside with a size limit, and finding line and column in their text.
 //! Never reads anything but regular files: a pipe or device could block or never end.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::bundle::Bundle;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 
 /// Why a file could not be read.
@@ -23,12 +25,14 @@ pub(super) enum ReadError {
     TooLarge { limit: u64 },
     #[error("the file cannot be read: {0}")]
     Other(io::Error),
+    #[error("the file was not sent with the policy")]
+    NotInBundle,
 }
 
 impl ReadError {
     pub(super) fn code(&self) -> &'static str {
         match self {
-            Self::Missing => "file-missing",
+            Self::Missing | Self::NotInBundle => "file-missing",
             Self::Directory | Self::Special => "file-kind",
             Self::Denied | Self::Other(_) => "file-unreadable",
             Self::TooLarge { .. } => "file-too-large",
@@ -45,6 +49,7 @@ impl ReadError {
             }
             Self::TooLarge { .. } => "split it into several files, or aggregate its prefixes",
             Self::Other(_) => "check the path and the file system",
+            Self::NotInBundle => "push the policy again, with all files it names",
         }
     }
 }
@@ -61,7 +66,7 @@ impl From<io::Error> for ReadError {
 }
 
 /// Reads a regular file of at most `limit` bytes.
-pub(super) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
         return Err(ReadError::Directory);
@@ -76,6 +81,42 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
         return Err(ReadError::TooLarge { limit });
     }
     Ok(bytes)
+}
+
+/// Where the files of a policy come from.
+pub(super) enum Files<'a> {
+    /// The file system.
+    Disk,
+    /// The file system; what is read is kept under its name as seen from this directory.
+    Gather(&'a Path, &'a mut BTreeMap<String, String>),
+    /// Files that were read before, perhaps on another host: nothing else is read.
+    Bundle(&'a Bundle),
+}
+
+impl Files<'_> {
+    /// A regular file of at most `limit` bytes.
+    pub(super) fn read(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+        match self {
+            Self::Disk => read(path, limit),
+            Self::Gather(base, kept) => {
+                let bytes = read(path, limit)?;
+                let name = path.strip_prefix(base).unwrap_or(path);
+                // what is not text is an error to come, and nothing is kept of a policy with errors
+                if let (Some(name), Ok(text)) = (name.to_str(), str::from_utf8(&bytes)) {
+                    kept.insert(name.to_owned(), text.to_owned());
+                }
+                Ok(bytes)
+            }
+            Self::Bundle(bundle) => {
+                let text = path.to_str().and_then(|name| bundle.files.get(name));
+                let text = text.ok_or(ReadError::NotInBundle)?;
+                if text.len() as u64 > limit {
+                    return Err(ReadError::TooLarge { limit });
+                }
+                Ok(text.as_bytes().to_vec())
+            }
+        }
+    }
 }
 
 /// The text of the policy file.

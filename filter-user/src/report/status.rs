@@ -7,7 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::printable;
 use super::scans::ScanStatus;
 use super::table::{self, GREEN, RED, YELLOW, paint};
+use crate::control::policy::PendingConfirm;
 use crate::dataplane::Mode;
+use crate::generations::Generation;
 
 /// The answer to `edgefilter status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +22,7 @@ pub struct Status {
     pub daemon: String,
     /// RFC 3339.
     pub started_at: Option<String>,
-    /// Counts the policies put in force since the filter was first attached.
+    /// Counts swaps of the tables since the filter was first attached: policies, and what followed links and containers.
     pub generation: u64,
     /// The policy in force.
     pub policy: Option<PolicyStatus>,
@@ -46,6 +48,15 @@ pub struct PolicyStatus {
     pub rules: usize,
     /// Distinct prefixes in its address lists.
     pub prefixes: usize,
+    /// Counts the policies put in force; 0: it could not be kept.
+    #[serde(default)]
+    pub generation: u64,
+    /// Who put it in force, when and how; `None`: it could not be kept.
+    #[serde(default)]
+    pub record: Option<Generation>,
+    /// It is undone unless it is confirmed.
+    #[serde(default)]
+    pub pending: Option<PendingConfirm>,
     /// Why a later attempt to load a policy failed; the one before stays in force.
     pub last_error: Option<String>,
 }
@@ -201,9 +212,24 @@ impl PolicyStatus {
     fn render(&self, text: &mut String, generation: u64, colour: bool) {
         // Writing into a String cannot fail, hence the ignored results.
         let _ = writeln!(text, "policy: {}", printable(&self.path));
-        let _ = writeln!(text, "  loaded {}, generation {generation}", self.loaded_at);
+        let _ = writeln!(
+            text,
+            "  loaded {}, tables swapped {generation} times",
+            self.loaded_at
+        );
         let _ = writeln!(text, "  rules: {}, prefixes: {}", self.rules, self.prefixes);
         let _ = writeln!(text, "  fingerprint {}", self.fingerprint);
+        if let Some(record) = &self.record {
+            let _ = writeln!(text, "  {}", super::policy::provenance(record));
+        }
+        if let Some(pending) = &self.pending {
+            let state = paint("waits to be confirmed", YELLOW, colour);
+            let _ = writeln!(
+                text,
+                "  {state}: undone to generation {} in {} s",
+                pending.undo_to, pending.seconds_left
+            );
+        }
         if let Some(error) = &self.last_error {
             let _ = writeln!(
                 text,
@@ -346,6 +372,12 @@ mod tests {
                 rules: 2,
                 prefixes: 5,
                 last_error: Some("edge.toml:3:1: error".to_owned()),
+                generation: 17,
+                record: None,
+                pending: Some(PendingConfirm {
+                    undo_to: 16,
+                    seconds_left: 42,
+                }),
             }),
             interfaces: vec![
                 InterfaceStatus {
@@ -416,21 +448,25 @@ mod tests {
             "edgefilter 0.1.0: running, pid 42, since 2026-01-01T00:00:00.000Z"
         );
         assert_eq!(lines[1], "policy: edge.toml");
-        assert_eq!(lines[5], "  last error: edge.toml:3:1: error");
         assert_eq!(
-            lines[7],
+            lines[5],
+            "  waits to be confirmed: undone to generation 16 in 42 s"
+        );
+        assert_eq!(lines[6], "  last error: edge.toml:3:1: error");
+        assert_eq!(
+            lines[8],
             "interface  ifindex  profile  vlans                   verdicts   mode    filter"
         );
         assert_eq!(
-            lines[8],
+            lines[9],
             "eth0       3        edge     100,200:guests 300:lab  enforced   native  attached"
         );
         assert_eq!(
-            lines[9],
+            lines[10],
             "ev\u{fffd}il      4        edge     -                       monitored  -       NOT ATTACHED"
         );
         assert_eq!(
-            &lines[13..],
+            &lines[14..],
             [
                 "eth0: refuses martians and private ranges, own addresses; reverse path strict",
                 "veth1: bound by cni to 0a:58:0a:16:00:05, 10.22.0.5",

@@ -13,7 +13,7 @@ use filter_common::service::protocol;
 use filter_user::compile::{self, HostFacts, Route, RuleSlots};
 use filter_user::dataplane::conntrack::{ExistingFlow, Kind};
 use filter_user::dataplane::scans::ScanTables;
-use filter_user::dataplane::{Assignment, Dataplane, Pins, Sizes, UNBOUND, XdpProgram};
+use filter_user::dataplane::{Assignment, Dataplane, Pins, PolicyMark, Sizes, UNBOUND, XdpProgram};
 use filter_user::policy;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -84,7 +84,7 @@ impl Filter {
             reach_bit: 0,
         };
         let started = Instant::now();
-        dataplane.push(&compiled, &[assignment])?;
+        dataplane.push(&compiled, &[assignment], PolicyMark::default())?;
         let pushed_in = started.elapsed();
         let flows = [
             flow(HOST4.into(), PEER4.into()),

@@ -15,7 +15,8 @@ use filter_common::reason::Reason;
 use filter_user::compile::{Compiled, HostFacts, RuleSlots, compile};
 use filter_user::dataplane::scans::{ScanTables, decode};
 use filter_user::dataplane::{
-    Assignment, Dataplane, Pins, PushError, Sizes, TcProgram, XdpProgram, counters as counted,
+    Assignment, Dataplane, Pins, PolicyMark, PushError, Sizes, TcProgram, XdpProgram,
+    counters as counted,
 };
 use filter_user::policy::{self, Policy};
 use filter_user::scans::probe::Probe;
@@ -235,12 +236,16 @@ impl Filter {
     }
 
     fn push_compiled(&mut self, compiled: &Compiled, assignments: &[Assignment]) -> Result<()> {
-        match self.dataplane.push(compiled, assignments) {
+        match self
+            .dataplane
+            .push(compiled, assignments, PolicyMark::default())
+        {
             Err(PushError::TooLarge(needed)) => {
                 self.dataplane = load(&self.pins, needed)?;
                 self.programs = programs(&mut self.dataplane)?;
                 self.dataplane.retire_others()?;
-                self.dataplane.push(compiled, assignments)?;
+                self.dataplane
+                    .push(compiled, assignments, PolicyMark::default())?;
             }
             other => {
                 other?;

@@ -11,7 +11,9 @@ use edgefilter_tests::random::world;
 use edgefilter_tests::test_run::filter::assignments;
 use edgefilter_tests::test_run::{Filter, can_run, place::Place};
 use filter_user::compile::{Compiled, HostFacts, RuleSlots, compile};
-use filter_user::dataplane::{Dataplane, LoadError, Pins, PushError, Sizes, XdpProgram, counters};
+use filter_user::dataplane::{
+    Dataplane, LoadError, Pins, PolicyMark, PushError, Sizes, XdpProgram, counters,
+};
 use filter_user::policy::{self, Policy};
 
 use crate::{CLOSED, OWN, REMOTE, WEB, filter};
@@ -131,7 +133,7 @@ fn a_rule_keeps_its_counters_when_all_is_loaded_again_and_moves_in_the_file() ->
             &ground.pins,
             slots.iter().map(|(id, slot)| (slot, id, "edge")),
         )?;
-        dataplane.push(&compiled, &assignments(&policy))?;
+        dataplane.push(&compiled, &assignments(&policy), PolicyMark::default())?;
         (0..web).try_for_each(|_| run(&mut dataplane, 443))?;
         (0..ssh).try_for_each(|_| run(&mut dataplane, 22))?;
     }
@@ -202,11 +204,11 @@ fn a_policy_too_large_for_its_tables_is_refused_with_the_sizes_it_needs() -> Res
     let mut dataplane = Dataplane::load(&ground.pins, NOTHING, FLOWS)?;
     let mut slots = RuleSlots::default();
     let (policy, small) = ground.compile(WEB, &mut slots)?;
-    dataplane.push(&small, &assignments(&policy))?;
+    dataplane.push(&small, &assignments(&policy), PolicyMark::default())?;
     let generation = dataplane.generation()?;
 
     let (policy, compiled) = ground.compile(&large(), &mut slots)?;
-    let needed = match dataplane.push(&compiled, &assignments(&policy)) {
+    let needed = match dataplane.push(&compiled, &assignments(&policy), PolicyMark::default()) {
         Err(PushError::TooLarge(needed)) => needed,
         other => anyhow::bail!("20,000 prefixes in a small table: {other:?}"),
     };
@@ -224,7 +226,7 @@ fn a_policy_too_large_for_its_tables_is_refused_with_the_sizes_it_needs() -> Res
         beside.len() == sets.len() + 1,
         "a new set beside the old one: {beside:?}"
     );
-    larger.push(&compiled, &assignments(&policy))?;
+    larger.push(&compiled, &assignments(&policy), PolicyMark::default())?;
     larger.retire_others()?;
     ensure!(
         ground.names("")?.len() == sets.len(),
@@ -289,7 +291,7 @@ fn a_set_that_a_killed_daemon_left_half_made_is_thrown_away() -> Result<()> {
     fs::remove_file(set.join("MATRIX"))?;
     let mut filter = Dataplane::load(&ground.pins, NOTHING, FLOWS)?;
     let (policy, compiled) = ground.compile(WEB, &mut RuleSlots::default())?;
-    filter.push(&compiled, &assignments(&policy))?;
+    filter.push(&compiled, &assignments(&policy), PolicyMark::default())?;
     run(&mut filter, 443)
 }
 

@@ -98,7 +98,11 @@ fn every_packet_is_judged_by_one_policy_or_the_other() -> Result<()> {
     for swap in 0..SWAPS {
         let (compiled, assignments) = &policies[(swap % 2) as usize];
         let seen = runs.load(Ordering::Relaxed);
-        filter.dataplane().push(compiled, assignments)?;
+        filter.dataplane().push(
+            compiled,
+            assignments,
+            filter_user::dataplane::PolicyMark::default(),
+        )?;
         during += u64::from(runs.load(Ordering::Relaxed) > seen);
     }
     stop.store(true, Ordering::Relaxed);

@@ -92,6 +92,7 @@ impl Engine {
     /// What `edgefilter status` shows.
     pub(in crate::daemon) fn status(&self) -> Status {
         let policy = &self.loaded.policy;
+        let (rules, prefixes) = figures(policy);
         let profile = |number: usize| {
             policy
                 .profiles
@@ -129,16 +130,12 @@ impl Engine {
             started_at: Some(crate::report::time::rfc3339(self.started_at)),
             generation: self.dataplane.generation().unwrap_or_default(),
             policy: Some(PolicyStatus {
-                path: self.options.policy.display().to_string(),
                 fingerprint: self.loaded.fingerprint.clone(),
                 loaded_at: crate::report::time::rfc3339(self.loaded_at),
-                rules: policy
-                    .profiles
-                    .iter()
-                    .map(|profile| profile.rules().count())
-                    .sum(),
-                prefixes: prefixes(policy),
+                rules,
+                prefixes,
                 last_error: self.last_error.clone(),
+                ..PolicyStatus::default()
             }),
             interfaces,
             // the control socket adds it: another task keeps it
@@ -228,8 +225,12 @@ fn binding_text(binding: &Binding) -> String {
     }
 }
 
-/// Distinct prefixes in the policy's address lists.
-fn prefixes(policy: &Policy) -> usize {
+/// Rules of a policy, and distinct prefixes in its address lists.
+pub(in crate::daemon) fn figures(policy: &Policy) -> (usize, usize) {
+    let rules = policy
+        .profiles
+        .iter()
+        .map(|profile| profile.rules().count());
     let mut sets = HashMap::new();
     for profile in &policy.profiles {
         let from = profile.rules().filter_map(|rule| match &rule.from {
@@ -242,5 +243,5 @@ fn prefixes(policy: &Policy) -> usize {
             sets.insert(Arc::as_ptr(set), set.v4.len() + set.v6.len());
         }
     }
-    sets.values().sum()
+    (rules.sum(), sets.values().sum())
 }

@@ -1,0 +1,133 @@
+//! The policy file that the daemon was started with, and the files it names.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::approval::Approval;
+use crate::generations::Source;
+use crate::policy::{self, Bundle, Diagnostics, Loaded};
+
+/// What tells that a file is another one: device and inode, size, and when its content changed.
+type Stamp = (u64, u64, u64, i64, i64);
+
+/// The file.
+pub(super) struct PolicyFile {
+    path: PathBuf,
+    /// Everything the policy was made of when it was read last, and the directories that it lies in.
+    seen: BTreeMap<PathBuf, Option<Stamp>>,
+    /// It changed, and may not be written to its end.
+    unsettled: bool,
+    /// Digest of what was read last, if it was sound.
+    digest: Option<String>,
+}
+
+/// What it held.
+pub(super) struct Read {
+    pub(super) loaded: Loaded,
+    pub(super) bundle: Bundle,
+    pub(super) approval: Option<Approval>,
+}
+
+impl PolicyFile {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            seen: BTreeMap::new(),
+            unsettled: false,
+            digest: None,
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads it, and all that it names.
+    pub(super) fn read(&mut self) -> Result<Read, Diagnostics> {
+        let base = self.path.parent().unwrap_or(Path::new("")).to_owned();
+        self.watch([self.path.clone(), base.clone()]);
+        self.digest = None;
+        let (loaded, bundle) = policy::gather(&self.path)?;
+        let files = bundle.files.keys().map(|name| base.join(name));
+        let directories = bundle
+            .files
+            .keys()
+            .filter_map(|name| Some(base.join(Path::new(name).parent()?)));
+        self.watch(files.chain(directories));
+        self.digest = Some(bundle.digest());
+        Ok(Read {
+            loaded,
+            bundle,
+            approval: None,
+        })
+    }
+
+    fn watch(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
+        self.seen.extend(paths.into_iter().map(|path| {
+            let stamp = stamp(&path);
+            (path, stamp)
+        }));
+    }
+
+    /// What was read last; `None` if it was not sound.
+    pub(super) fn source(&self) -> Option<Source> {
+        Some(Source {
+            path: self.path.clone(),
+            digest: self.digest.clone()?,
+        })
+    }
+
+    /// Whether it is another one than was read last, and has been for one look: somebody may be writing it.
+    pub(super) fn changed(&mut self) -> bool {
+        let mut changed = false;
+        for (path, seen) in &mut self.seen {
+            let now = stamp(path);
+            changed |= *seen != now;
+            *seen = now;
+        }
+        let settled = self.unsettled && !changed;
+        self.unsettled = changed;
+        settled
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let found = fs::metadata(path).ok()?;
+    Some((
+        found.dev(),
+        found.ino(),
+        found.size(),
+        found.ctime(),
+        found.ctime_nsec(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: &str = "version = 1\n[groups.a]\nfiles = [\"a.cidr\"]\n[profiles.p]\ninterfaces = [\"eth0\"]\n\
+                          [[profiles.p.allow]]\nid = \"r\"\nprotocol = \"tcp\"\nports = 22\nfrom = \"@a\"\n";
+
+    #[test]
+    fn a_change_is_told_once_it_is_over() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("edge.toml");
+        fs::write(&path, POLICY).unwrap();
+        fs::write(scratch.path().join("a.cidr"), "192.0.2.0/24\n").unwrap();
+        let mut file = PolicyFile::new(path);
+        file.read().unwrap();
+        assert!(!file.changed());
+        fs::write(scratch.path().join("a.cidr"), "192.0.2.0/25\n").unwrap();
+        assert!(!file.changed(), "it may go on");
+        assert!(file.changed());
+        assert!(!file.changed());
+        // replaced by another file, as editors do
+        fs::write(scratch.path().join("new"), POLICY).unwrap();
+        fs::rename(scratch.path().join("new"), scratch.path().join("edge.toml")).unwrap();
+        assert!(!file.changed());
+        assert!(file.changed());
+    }
+}
