@@ -1,9 +1,15 @@
 //! Who asks for something, and what they may ask for.
 
+mod directory;
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use directory::{Credentials, Directory};
 
 /// What somebody may ask for; each includes those before it.
 #[derive(
@@ -17,6 +23,21 @@ pub enum Role {
     Operator,
     /// Changes the policy.
     Admin,
+}
+
+impl Role {
+    /// All of them, the least first.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
+
+    /// As settings, documents and answers name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// Who does something to the filter.

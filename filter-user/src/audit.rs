@@ -1,10 +1,33 @@
 //! The record of control actions: who did what to the filter, or tried to. Append-only JSON lines, each with the hash
 //! of the one before.
+//!
+//! Owns the directory `audit` under the state directory: [`Log`] writes it, [`verify`] says whether it is whole, [`Filter`]
+//! picks records from it. It never decides what is recorded.
+
+mod ascii;
+mod files;
+mod head;
+mod log;
+mod record;
+mod reserve;
+mod show;
+mod verify;
+
+#[cfg(test)]
+mod tests;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::access::Actor;
+
+pub use log::Log;
+pub use record::{GENESIS, RECORD_BYTES, Record};
+pub use show::{Filter, matching};
+pub use verify::{Noted, Problem, Verified, verify};
+
+/// The directory under the state directory.
+pub const DIRECTORY: &str = "audit";
 
 /// How an action ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

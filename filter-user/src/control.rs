@@ -3,30 +3,28 @@
 //! Owns the protocol, both ends of it. It shows what the daemon hands it, asks it what it is asked, and must never hold
 //! it up: every queue, request and number of connections has a limit.
 //!
-//! - `GET /v1/status`: [`Status`]; 503 until the daemon has one.
-//! - `GET /v1/events?follow=BOOL&last=N`: sampled drops, one [`EventRecord`] a line: the last `N` of those kept, then,
-//!   with `follow`, new ones as they come. A reader that is too slow is told what it missed: `{"lost":N}`.
-//! - `GET /v1/scans?closed=N`: [`ScanList`]: open scans, and the last `N` of those closed.
-//! - `GET /v1/scans?follow=true&last=N`: one [`Report`] a line, as with events.
-//! - `GET /v1/scans/ID`: one [`ScanRecord`](crate::scans::record::ScanRecord).
-//! - `GET /v1/blocks`: [`BlockList`].
-//! - `POST /v1/blocks` with [`BlockOrder`], `DELETE /v1/blocks/SOURCE`: the
-//!   [`BlockRecord`](crate::scans::record::BlockRecord) that is in force, or that was.
+//! [`operations`] is the table of what may be asked, [`guard`] what stands before each row; docs/api.md tells it to
+//! people and docs/openapi.json, which is made from the table, to programs.
 //!
-//! - `POST /v1/plan`, `POST /v1/policy` with [`policy::Push`], `POST /v1/policy/rollback` with [`policy::Rollback`],
-//!   `POST /v1/policy/confirm`: [`policy::Applied`] and the like.
-//! - `GET /v1/generations`, `GET /v1/generations/NUMBER`: policies that were put in force.
-//!
-//! Whatever is refused is answered by `{"error": TEXT}`: 400 for what makes no sense, 404 for what is not there, 409 for a
-//! source that must not be blocked, or for which there is no room, 503 for what cannot be answered now.
+//! Whatever is refused is answered by `{"error": TEXT}`: 400 for what makes no sense, 403 for want of a role, 404 for what
+//! is not there, 409 for what must not be done or for which there is no room, 413 for what is too long, 503 for what
+//! cannot be answered now.
 
 mod client;
 mod connection;
 mod feed;
+mod guard;
 mod lines;
+mod listener;
+mod observe;
+mod openapi;
+mod operations;
+mod peer;
 pub mod policy;
+mod recorder;
 mod request;
 mod scans;
+mod seats;
 mod server;
 mod socket;
 #[cfg(test)]
@@ -36,19 +34,24 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::mpsc;
 
+use crate::access::Directory;
 use crate::report::event::EventRecord;
 use crate::report::scans::ScanStatus;
 use crate::report::status::Status;
 use crate::scans::record::Report;
 use feed::Feed;
+use peer::Names;
+use recorder::Recorder;
 
 pub use client::{
     ClientError, Lines, block, blocks, events, reports, scan, scans, status, unblock,
 };
+pub use openapi::document as openapi;
+pub use recorder::{Audited, Record};
 pub use request::{Answer, Refusal, Request};
 pub use scans::{BlockList, BlockOrder, ScanList, blockable};
 pub use server::serve;
-pub use socket::{bind, path};
+pub use socket::{bind, open_to, path};
 
 /// Sampled drops, and reports, kept for readers that come later.
 pub const RECENT_EVENTS: usize = feed::RECENT;
@@ -62,6 +65,9 @@ pub struct Shared {
     reports: Feed<Report>,
     requests: RwLock<Option<mpsc::Sender<Request>>>,
     orders: RwLock<Option<mpsc::Sender<policy::Order>>>,
+    directory: RwLock<Arc<Directory>>,
+    names: Names,
+    recorder: RwLock<Recorder>,
 }
 
 impl Shared {
@@ -81,6 +87,23 @@ impl Shared {
         *self.scans.write().unwrap_or_else(PoisonError::into_inner) = Some(scans);
     }
 
+    /// Who has which role from now on, on connections that are open as well.
+    pub fn set_directory(&self, directory: Directory) {
+        *self
+            .directory
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
+        self.names.clear();
+    }
+
+    /// Where control actions are recorded from now on. Until then they are not.
+    pub fn record_with(&self, log: Arc<dyn Record>) {
+        *self
+            .recorder
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Recorder::new(Some(log));
+    }
+
     /// Keeps a sampled drop and hands it to all who follow. Never waits for them.
     pub fn publish(&self, event: EventRecord) {
         self.events.publish(Arc::new(event));
@@ -95,6 +118,26 @@ impl Shared {
     #[must_use]
     pub fn listeners(&self) -> usize {
         self.events.followers() + 1
+    }
+
+    fn directory(&self) -> Arc<Directory> {
+        Arc::clone(
+            &self
+                .directory
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    fn names(&self) -> &Names {
+        &self.names
+    }
+
+    fn recorder(&self) -> Recorder {
+        self.recorder
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn status(&self) -> Option<Status> {

@@ -34,5 +34,6 @@ mod tests;
 pub use bundle::Bundle;
 pub use cidr::prefix;
 pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity};
+pub(crate) use load::hex;
 pub use load::{Loaded, gather, load, load_bundle};
 pub use model::*;

@@ -7,11 +7,12 @@ use clap::Parser;
 use filter_common::reason::Reason;
 use filter_common::scan::Pattern;
 use filter_user::cli::Cli;
-use filter_user::control::{BlockList, BlockOrder, ScanList};
+use filter_user::control::{self, BlockList, BlockOrder, ScanList};
 use filter_user::policy;
 use filter_user::report::scans::ScanStatus;
 use filter_user::scans::record::Report;
 use schemars::{Schema, schema_for};
+use serde::Serialize;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -62,17 +63,26 @@ fn the_schemas_are_those_of_the_program() {
         ("scan-status", schema_for!(ScanStatus)),
     ];
     for (name, schema) in schemas {
-        let path = format!("docs/schemas/{name}.json");
-        let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
-        if std::env::var_os("WRITE_SCHEMAS").is_some() {
-            fs::write(root().join(&path), text).unwrap();
-        } else {
-            assert_eq!(
-                read(&path),
-                text,
-                "{path} is not what the program writes; run this test with WRITE_SCHEMAS=1"
-            );
-        }
+        is_written(&format!("docs/schemas/{name}.json"), &schema);
+    }
+}
+
+/// With `WRITE_SCHEMAS` in the environment the file is written instead of compared.
+#[test]
+fn the_openapi_document_is_that_of_the_program() {
+    is_written("docs/openapi.json", &control::openapi());
+}
+
+fn is_written(path: &str, document: &impl Serialize) {
+    let text = serde_json::to_string_pretty(document).unwrap() + "\n";
+    if std::env::var_os("WRITE_SCHEMAS").is_some() {
+        fs::write(root().join(path), text).unwrap();
+    } else {
+        assert_eq!(
+            read(path),
+            text,
+            "{path} is not what the program writes; run this test with WRITE_SCHEMAS=1"
+        );
     }
 }
 

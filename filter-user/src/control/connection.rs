@@ -1,86 +1,115 @@
-//! One client's connection and its limits: time to ask, size of the question, number of connections.
+//! One client's connection and its limits: time to ask, size of the question, time to read the answer.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::unix::SocketAddr;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// Connections at one time; more are closed at once.
-pub(super) const CONNECTIONS: usize = 32;
-/// Bytes a client may send.
-pub(super) const REQUEST_BYTES: usize = 16 << 10;
-/// Time until its request must have arrived.
-pub(super) const REQUEST_TIME: Duration = Duration::from_secs(5);
+use super::peer::{Identity, Peer};
+use super::seats::Seat;
 
-/// A listener that keeps to the limits.
+/// Bytes a client may send before it is known who asks for what: the head of a request, and what comes with it.
+const HEAD_BYTES: usize = 32 << 10;
+/// Time until the head must have arrived.
+pub(super) const HEAD_TIME: Duration = Duration::from_secs(5);
+/// Longest a client may take no byte of its answer.
+#[cfg(not(test))]
+const STALL_TIME: Duration = Duration::from_mins(1);
+#[cfg(test)]
+const STALL_TIME: Duration = Duration::from_secs(2);
+
+/// What a connection may send, and until when. Whoever answers opens it further once the request is allowed.
 #[derive(Debug)]
-pub(super) struct Limited {
-    listener: UnixListener,
-    permits: Arc<Semaphore>,
+pub(super) struct Gate {
+    opened: Instant,
+    bytes: AtomicUsize,
+    /// Milliseconds from `opened`.
+    until: AtomicU64,
 }
 
-impl Limited {
-    pub(super) fn new(listener: UnixListener) -> Self {
-        Self {
-            listener,
-            permits: Arc::new(Semaphore::new(CONNECTIONS)),
-        }
+impl Gate {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            opened: Instant::now(),
+            bytes: AtomicUsize::new(HEAD_BYTES),
+            until: AtomicU64::new(HEAD_TIME.as_millis() as u64),
+        })
+    }
+
+    /// Lets so many bytes more in, for so long from now.
+    pub(super) fn admit(&self, bytes: usize, time: Duration) {
+        let until = (self.opened.elapsed() + time).as_millis() as u64;
+        self.until.store(until, Ordering::Relaxed);
+        self.bytes
+            .store(HEAD_BYTES.saturating_add(bytes), Ordering::Relaxed);
+    }
+
+    fn deadline(&self) -> Instant {
+        self.opened + Duration::from_millis(self.until.load(Ordering::Relaxed))
     }
 }
 
-impl Listener for Limited {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        loop {
-            let (stream, address) = <UnixListener as Listener>::accept(&mut self.listener).await;
-            match Arc::clone(&self.permits).try_acquire_owned() {
-                Ok(permit) => return (Connection::new(stream, permit), address),
-                Err(_) => {
-                    tracing::debug!("a control connection more than {CONNECTIONS} was closed");
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A stream that ends with an error when its client asks too slowly or too much.
+/// A stream that ends with an error when its client asks too slowly or too much, or does not read.
 #[derive(Debug)]
-pub(super) struct Connection {
-    stream: UnixStream,
+pub(super) struct Connection<S> {
+    stream: S,
+    identity: Arc<Identity>,
+    gate: Arc<Gate>,
     deadline: Pin<Box<Sleep>>,
+    /// Runs while a write waits.
+    stall: Option<Pin<Box<Sleep>>>,
     received: usize,
     answered: bool,
-    _permit: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
-impl Connection {
-    fn new(stream: UnixStream, permit: OwnedSemaphorePermit) -> Self {
+impl<S> Connection<S> {
+    pub(super) fn new(stream: S, identity: Identity, seat: Seat) -> Self {
+        let gate = Gate::new();
         Self {
             stream,
-            deadline: Box::pin(sleep(REQUEST_TIME)),
+            identity: Arc::new(identity),
+            deadline: Box::pin(sleep_until(gate.deadline())),
+            gate,
+            stall: None,
             received: 0,
             answered: false,
-            _permit: permit,
+            _seat: seat,
         }
+    }
+
+    pub(super) fn peer(&self) -> Peer {
+        Peer {
+            identity: Arc::clone(&self.identity),
+            gate: Arc::clone(&self.gate),
+        }
+    }
+
+    /// What a write came to; one that waits too long is an error.
+    fn written<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stall = None;
+            return outcome;
+        }
+        let stall = self
+            .stall
+            .get_or_insert_with(|| Box::pin(sleep(STALL_TIME)));
+        ready!(stall.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -90,7 +119,7 @@ impl AsyncRead for Connection {
         let before = buffer.filled().len();
         if let Poll::Ready(result) = Pin::new(&mut this.stream).poll_read(context, buffer) {
             this.received += buffer.filled().len() - before;
-            if this.received > REQUEST_BYTES {
+            if this.received > this.gate.bytes.load(Ordering::Relaxed) {
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     "the request is too long",
@@ -99,6 +128,10 @@ impl AsyncRead for Connection {
             return Poll::Ready(result);
         }
         if !this.answered {
+            let deadline = this.gate.deadline();
+            if this.deadline.deadline() != deadline {
+                this.deadline.as_mut().reset(deadline);
+            }
             ready!(this.deadline.as_mut().poll(context));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -106,7 +139,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -114,15 +147,20 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.answered = true;
-        Pin::new(&mut this.stream).poll_write(context, buffer)
+        let outcome = Pin::new(&mut this.stream).poll_write(context, buffer);
+        this.written(context, outcome)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        let outcome = Pin::new(&mut this.stream).poll_flush(context);
+        this.written(context, outcome)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        let outcome = Pin::new(&mut this.stream).poll_shutdown(context);
+        this.written(context, outcome)
     }
 
     fn poll_write_vectored(
@@ -132,7 +170,8 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.answered = true;
-        Pin::new(&mut this.stream).poll_write_vectored(context, buffers)
+        let outcome = Pin::new(&mut this.stream).poll_write_vectored(context, buffers);
+        this.written(context, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -8,8 +8,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{Path as UrlPath, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use hyper::Method;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -19,9 +18,11 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::client::{ClientError, document, get as fetch, request_within};
+use super::operations::Operation;
+use super::recorder::Audited;
 use super::request::{Answer, Refusal};
 use super::server::Service;
-use crate::access::Actor;
+use crate::access::{Actor, Role};
 use crate::approval::Approval;
 use crate::generations::Generation;
 use crate::plan::PlanReport;
@@ -163,12 +164,7 @@ pub enum Order {
         answer: Answer<Result<Applied, Refusal>>,
     },
     /// What is in force stays in force.
-    Confirm {
-        /// Who asks.
-        actor: Actor,
-        /// What stays.
-        answer: Answer<Result<Generation, Refusal>>,
-    },
+    Confirm(Answer<Result<Generation, Refusal>>),
     /// The generations that are kept.
     List(Answer<Result<Generations, Refusal>>),
     /// One of them, with its files.
@@ -253,14 +249,50 @@ fn check_terms(terms: &Terms) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub(super) fn routes() -> Router<Service> {
-    Router::new()
-        .route("/v1/plan", post(plan))
-        .route("/v1/policy", post(apply))
-        .route("/v1/policy/confirm", post(confirm))
-        .route("/v1/policy/rollback", post(rollback))
-        .route("/v1/generations", get(list))
-        .route("/v1/generations/{number}", get(show))
+/// Longest policy with all its files, as JSON.
+const PUSH_BYTES: usize = 96 << 20;
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::post("/v1/plan", "policy.plan", Role::Operator, plan)
+            .summary("What a policy would change; changes nothing.")
+            .takes::<Push>()
+            .answers::<PlanReport>()
+            .body(PUSH_BYTES)
+            .time(SWAP_TIME)
+            .only_asked(),
+        Operation::post("/v1/policy", "policy.apply", Role::Admin, apply)
+            .summary("Put a policy in force.")
+            .takes::<Push>()
+            .answers::<Applied>()
+            .body(PUSH_BYTES)
+            .time(SWAP_TIME),
+        Operation::post("/v1/policy/confirm", "policy.confirm", Role::Admin, confirm)
+            .summary("Keep the policy that waits to be confirmed.")
+            .answers::<Generation>(),
+        Operation::post(
+            "/v1/policy/rollback",
+            "policy.rollback",
+            Role::Admin,
+            rollback,
+        )
+        .summary("Put an earlier policy in force again.")
+        .takes::<Rollback>()
+        .answers::<Applied>()
+        .time(SWAP_TIME),
+        Operation::get("/v1/generations", "generation.list", Role::Viewer, list)
+            .summary("Policies that were put in force.")
+            .answers::<Generations>(),
+        Operation::get(
+            "/v1/generations/{number}",
+            "generation.show",
+            Role::Viewer,
+            show,
+        )
+        .summary("One of them, with all its files.")
+        .part("number", "The generation.")
+        .answers::<GenerationFiles>(),
+    ]
 }
 
 async fn apply(
@@ -278,7 +310,7 @@ async fn apply(
         };
         context.shared.order(order).await
     };
-    reply(done.await)
+    changed(done.await)
 }
 
 async fn plan(
@@ -317,9 +349,39 @@ async fn rollback(
     reply(done.await)
 }
 
-async fn confirm(State(context): State<Service>, Extension(actor): Extension<Actor>) -> Response {
-    let order = |answer| Order::Confirm { actor, answer };
-    reply(context.shared.order(order).await)
+async fn confirm(State(context): State<Service>) -> Response {
+    match context.shared.order(Order::Confirm).await {
+        Ok(kept) => {
+            let audited = Audited {
+                subject: format!("generation {}", kept.number),
+                before: Some(kept.digest.clone()),
+                after: Some(kept.digest.clone()),
+                generation: Some(kept.number),
+                ..Audited::default()
+            };
+            (Extension(audited), Json(kept)).into_response()
+        }
+        Err(refused) => refused.into_response(),
+    }
+}
+
+/// An answer that says in the audit record what was changed.
+fn changed(done: Result<Applied, Refusal>) -> Response {
+    match done {
+        Ok(applied) => {
+            let record = &applied.generation;
+            let audited = Audited {
+                subject: record.file.clone(),
+                message: record.message.clone(),
+                before: applied.before.clone(),
+                after: Some(record.digest.clone()),
+                generation: Some(record.number),
+                approvals: record.approvals.clone(),
+            };
+            (Extension(audited), Json(applied)).into_response()
+        }
+        Err(refused) => refused.into_response(),
+    }
 }
 
 async fn list(State(context): State<Service>) -> Response {

@@ -5,12 +5,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
-use axum::{Json, Router};
 use futures::stream;
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -18,10 +17,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::RECENT_EVENTS;
+use super::operations::Operation;
+use super::recorder::Audited;
 use super::request::{Refusal, Request};
 use super::server::{Service, refusal};
+use crate::access::Role;
 use crate::policy;
-use crate::scans::record::{BlockRecord, ScanRecord, State as ScanState};
+use crate::scans::record::{BlockRecord, Report, ScanRecord, State as ScanState};
 
 /// Most scans in one answer; beyond, the oldest are left out and counted.
 const SCANS: usize = 4096;
@@ -68,20 +70,40 @@ pub fn blockable(text: &str) -> Result<IpNet, String> {
     }
 }
 
-pub(super) fn routes() -> Router<Service> {
-    Router::new()
-        .route("/v1/scans", get(scans))
-        .route("/v1/scans/{id}", get(scan))
-        .route("/v1/blocks", get(blocks).post(block))
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get("/v1/scans", "scans.list", Role::Viewer, scans)
+            .summary("Open scans and those that are remembered, or with `follow` what happens to scans and blocks")
+            .query::<ScansQuery>()
+            .answers::<ScanList>()
+            .answers_lines::<Report>(),
+        Operation::get("/v1/scans/{id}", "scans.show", Role::Viewer, scan)
+            .summary("One scan")
+            .part("id", "As the list of scans shows it.")
+            .answers::<ScanRecord>(),
+        Operation::get("/v1/blocks", "block.list", Role::Viewer, blocks)
+            .summary("What is blocked")
+            .answers::<BlockList>(),
+        Operation::post("/v1/blocks", "block.add", Role::Operator, block)
+            .summary("Block a source for a time; 409 for one that must not be blocked, or without room")
+            .takes::<BlockOrder>()
+            .answers::<BlockRecord>(),
         // a prefix holds a slash
-        .route("/v1/blocks/{*source}", delete(unblock))
+        Operation::delete("/v1/blocks/{*source}", "block.remove", Role::Operator, unblock)
+            .summary("Take a block off; the answer is the block as it was")
+            .part("source", "As the list of blocks shows it.")
+            .answers::<BlockRecord>(),
+    ]
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct ScansQuery {
+    /// Of the scans that ended, how many to show.
     closed: usize,
+    /// Send what happens to scans and blocks, as it comes.
     follow: bool,
+    /// With `follow`: how many of those kept to begin with.
     last: usize,
 }
 
@@ -163,7 +185,15 @@ async fn block(State(context): State<Service>, body: Bytes) -> Response {
         ttl,
         answer,
     });
-    changed(asked.await)
+    let mut answer = changed(asked.await);
+    answer.extensions_mut().insert(Audited {
+        subject: match ttl {
+            Some(ttl) => format!("{source} for {}", humantime::format_duration(ttl)),
+            None => format!("{source} for as long as the policy says"),
+        },
+        ..Audited::default()
+    });
+    answer
 }
 
 fn order(body: &[u8]) -> Result<(IpNet, Option<Duration>), String> {
@@ -182,12 +212,15 @@ async fn unblock(State(context): State<Service>, Path(source): Path<String>) -> 
         Ok(source) => source,
         Err(why) => return Refusal::Wrong(why).into_response(),
     };
-    changed(
-        context
-            .shared
-            .ask(|answer| Request::Unblock { source, answer })
-            .await,
-    )
+    let asked = context
+        .shared
+        .ask(|answer| Request::Unblock { source, answer });
+    let mut answer = changed(asked.await);
+    answer.extensions_mut().insert(Audited {
+        subject: source.to_string(),
+        ..Audited::default()
+    });
+    answer
 }
 
 fn changed(answer: Result<Result<BlockRecord, Refusal>, Refusal>) -> Response {

@@ -3,41 +3,52 @@
 use std::collections::VecDeque;
 use std::future::{Future, IntoFuture};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router, middleware};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::connection::{CONNECTIONS, Limited};
+use super::guard::{self, Watched};
 use super::lines::{self, Source};
-use super::{RECENT_EVENTS, Shared, policy, scans};
+use super::listener::Limited;
+use super::operations::Operation;
+use super::peer::Peer;
+use super::recorder::{Repeats, Why};
+use super::{Shared, operations, seats};
+use crate::access::Actor;
 
 /// Of the connections, those that may follow what happens: the rest stays free for short questions.
-pub(super) const FOLLOWERS: usize = CONNECTIONS / 2;
+pub(super) const FOLLOWERS: usize = seats::OWN / 2;
 /// Of the connections, those that may get long lists: such a list is in memory until it is sent.
 pub(super) const LISTS: usize = 4;
 /// Time for open connections to end after shutdown.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What every answer is made from.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Service {
     pub(super) shared: Arc<Shared>,
     pub(super) lists: Arc<Semaphore>,
+    pub(super) repeats: Arc<Repeats>,
     stopped: watch::Receiver<bool>,
     followers: Arc<Semaphore>,
 }
 
 impl Service {
+    /// Who is at the other end, with the role they have now.
+    pub(super) async fn actor(&self, peer: &Peer) -> Actor {
+        peer.actor(&self.shared.directory(), self.shared.names())
+            .await
+    }
+
     /// One document a line: those there are, then those that come, if any are wanted.
     pub(super) fn lines<T: Serialize + Send + Sync + 'static>(
         &self,
@@ -68,36 +79,67 @@ pub async fn serve(
     shared: Arc<Shared>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
+    serve_table(operations::table(), listener, shared, shutdown).await
+}
+
+/// The same with operations of the caller's.
+pub(super) async fn serve_table(
+    table: Vec<Operation>,
+    listener: UnixListener,
+    shared: Arc<Shared>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
-    let context = Service {
+    let service = Service {
         shared,
+        repeats: Arc::default(),
         stopped: stopped.clone(),
         followers: Arc::new(Semaphore::new(FOLLOWERS)),
         lists: Arc::new(Semaphore::new(LISTS)),
     };
-    let router = Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/events", get(events))
-        .merge(scans::routes())
-        .merge(policy::routes())
-        .fallback(async || {
-            refusal(
-                StatusCode::NOT_FOUND,
-                "no such path; this daemon speaks /v1",
-            )
-        })
-        .layer(middleware::map_response(close))
-        .with_state(context);
+    let listener = Limited::new(listener, Arc::clone(&service.shared));
+    let router = router(table, &service);
     let signal = async move {
         shutdown.await;
         stop.send_replace(true);
     };
-    let server = axum::serve(Limited::new(listener), router)
-        .with_graceful_shutdown(signal)
-        .into_future();
+    let server = axum::serve(
+        listener,
+        router.into_make_service_with_connect_info::<Peer>(),
+    )
+    .with_graceful_shutdown(signal)
+    .into_future();
     tokio::select! {
+        () = tell_repeats(&service) => Ok(()),
         result = server => result.context("the control socket failed"),
         () = late(stopped) => Ok(()),
+    }
+}
+
+/// Every operation behind its guard.
+fn router(table: Vec<Operation>, service: &Service) -> Router {
+    let mut router = Router::new();
+    for operation in table {
+        let watched = Arc::new(Watched::new(service.clone(), &operation));
+        let guarded = middleware::from_fn_with_state(watched, guard::watch);
+        router = router.route(operation.path, operation.handler.layer(guarded));
+    }
+    router
+        .method_not_allowed_fallback(guard::wrong_method)
+        .fallback(guard::unknown)
+        .layer(middleware::map_response(close))
+        .with_state(service.clone())
+}
+
+/// Records refusals that came again and again, once their time is over. Never ends.
+async fn tell_repeats(service: &Service) {
+    let mut tick = interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        for (event, repeated) in service.repeats.over(Instant::now()) {
+            service.shared.recorder().write(event, repeated).await;
+        }
     }
 }
 
@@ -121,34 +163,9 @@ async fn close(mut response: Response) -> Response {
     response
 }
 
+/// An answer that says why it is not done.
 pub(super) fn refusal(code: StatusCode, message: &str) -> Response {
-    (code, Json(json!({ "error": message }))).into_response()
-}
-
-async fn status(State(context): State<Service>) -> Response {
-    match context.shared.status() {
-        Some(status) => Json(status).into_response(),
-        None => refusal(StatusCode::SERVICE_UNAVAILABLE, "the daemon is starting"),
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct EventsQuery {
-    follow: bool,
-    last: usize,
-}
-
-impl Default for EventsQuery {
-    fn default() -> Self {
-        Self {
-            follow: false,
-            last: RECENT_EVENTS,
-        }
-    }
-}
-
-async fn events(State(context): State<Service>, Query(query): Query<EventsQuery>) -> Response {
-    let (recent, receiver) = context.shared.events.subscribe(query.last);
-    context.lines(recent, query.follow.then_some(receiver))
+    let mut answer = (code, Json(json!({ "error": message }))).into_response();
+    answer.extensions_mut().insert(Why(message.to_owned()));
+    answer
 }

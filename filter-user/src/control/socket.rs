@@ -1,4 +1,4 @@
-//! The socket's place and its making. Whoever may open it may ask; that is its owner, nobody else.
+//! The socket's place, its making, and who may open it.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -48,4 +48,14 @@ pub fn bind(run_dir: &Path) -> Result<UnixListener> {
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600)).with_context(making)?;
     fs::rename(&fresh, &path).with_context(making)?;
     Ok(listener)
+}
+
+/// Who may open the socket. With roles for others than root everybody may: which user it is, the kernel says with every
+/// connection (`SO_PEERCRED`, which no client can forge), and who has no role is told so and nothing else. File modes
+/// could not tell several users and groups apart. Without such roles nobody else comes as far as that.
+pub fn open_to(run_dir: &Path, everybody: bool) -> Result<()> {
+    let path = path(run_dir);
+    let mode = if everybody { 0o666 } else { 0o600 };
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("cannot set the mode of {}", path.display()))
 }

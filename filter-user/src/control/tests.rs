@@ -1,5 +1,6 @@
 //! Server and client against each other in a directory of their own.
 
+mod guard;
 pub(crate) mod scans;
 
 use std::os::unix::fs::PermissionsExt;
@@ -25,13 +26,21 @@ struct Daemon {
 
 impl Daemon {
     fn start() -> Self {
+        Self::with(operations::table())
+    }
+
+    /// With operations of the test's own.
+    fn with(table: Vec<operations::Operation>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let shared = Arc::new(Shared::new());
         let (stop, stopped) = oneshot::channel();
         let listener = bind(directory.path()).unwrap();
-        let server = tokio::spawn(serve(listener, Arc::clone(&shared), async {
-            drop(stopped.await);
-        }));
+        let server = tokio::spawn(server::serve_table(
+            table,
+            listener,
+            Arc::clone(&shared),
+            async { drop(stopped.await) },
+        ));
         Self {
             directory,
             shared,
@@ -265,7 +274,7 @@ async fn connections_have_a_limit() {
         "short questions go on"
     );
     let mut idle = Vec::new();
-    for _ in server::FOLLOWERS..connection::CONNECTIONS {
+    for _ in server::FOLLOWERS..seats::OWN {
         idle.push(daemon.connect().await);
     }
     sleep(Duration::from_millis(100)).await;

@@ -148,8 +148,8 @@ impl Policies {
                 let done = self.rollback(rollback, actor, engine, watch).await;
                 let _ = answer.send(done);
             }
-            Order::Confirm { actor, answer } => {
-                let _ = answer.send(self.confirm(&actor));
+            Order::Confirm(answer) => {
+                let _ = answer.send(self.confirm());
             }
             Order::List(answer) => {
                 let _ = answer.send(self.list());
@@ -365,7 +365,7 @@ impl Policies {
         }
     }
 
-    fn confirm(&mut self, _actor: &Actor) -> Result<Generation, Refusal> {
+    fn confirm(&mut self) -> Result<Generation, Refusal> {
         let store = self.kept_mut()?;
         if store.state().pending.is_none() {
             return Err(Refusal::Conflict(

@@ -28,7 +28,7 @@ const CLASSIC_HANDLE: TcHandle = TcHandle::new(0, 0xef);
 const CLASSIC: &str = "classic";
 
 /// How the program runs on an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, schemars::JsonSchema, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// In the driver.

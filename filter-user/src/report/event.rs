@@ -11,6 +11,7 @@ use filter_common::event::Event;
 use filter_common::layout::EventHeader;
 use filter_common::limits::EVENT_BYTES;
 use filter_common::reason::Reason;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::headers::Headers;
@@ -20,7 +21,7 @@ use super::{printable, time};
 const HEX_BYTES: usize = 64;
 
 /// A sampled drop.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventRecord {
     /// RFC 3339.
     pub time: String,

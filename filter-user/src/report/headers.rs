@@ -8,10 +8,11 @@ use etherparse::{
     IpNumber, Ipv6ExtensionSlice, LaxLinkExtSlice, LaxNetSlice, LaxSlicedPacket, LinkSlice,
     TransportSlice, ip_number,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the headers say; absent is what they do not say.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Headers {
     /// Ethernet source.
@@ -65,7 +66,7 @@ pub struct Headers {
 }
 
 /// A fragment's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fragment {
     /// Identification.
     pub id: u32,
@@ -76,7 +77,7 @@ pub struct Fragment {
 }
 
 /// ARP (RFC 826).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Arp {
     /// 1: request, 2: reply.
     pub operation: u16,

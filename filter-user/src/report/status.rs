@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::printable;
@@ -12,7 +13,7 @@ use crate::dataplane::Mode;
 use crate::generations::Generation;
 
 /// The answer to `edgefilter status`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Version of the daemon.
     pub version: String,
@@ -36,7 +37,7 @@ pub struct Status {
 }
 
 /// The policy in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyStatus {
     /// Its file.
     pub path: String,
@@ -62,7 +63,7 @@ pub struct PolicyStatus {
 }
 
 /// One interface that a profile names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
@@ -90,7 +91,7 @@ pub struct InterfaceStatus {
 }
 
 /// Which sources are refused on an outer interface.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AntiSpoofStatus {
     /// Sources that cannot be.
     pub martians: bool,
@@ -105,7 +106,7 @@ pub struct AntiSpoofStatus {
 }
 
 /// What a container may send from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BindingStatus {
     /// Who says so: `policy`, `cni`, `peer`; without a binding `closed` (nothing passes) or `open` (nothing is checked).
     pub origin: String,

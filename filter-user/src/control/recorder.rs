@@ -1,0 +1,168 @@
+//! Writing requests into the record of control actions. A flood of the same refusal is one entry with a count.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+
+use crate::access::Actor;
+use crate::audit::{Event, Outcome};
+
+/// Where events go.
+pub trait Record: Debug + Send + Sync {
+    /// Whether one could be written now.
+    fn ready(&self) -> io::Result<()>;
+    /// Writes one; `repeated` times the same beyond the first.
+    fn record(&self, event: Event, repeated: u64) -> io::Result<()>;
+}
+
+/// What a handler knows of a change, and puts into the extensions of its answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audited {
+    /// To what: a line for people.
+    pub subject: String,
+    /// What they said it is for.
+    pub message: Option<String>,
+    /// Digest of the policy in force before.
+    pub before: Option<String>,
+    /// And after.
+    pub after: Option<String>,
+    /// Generation of the policy in force after.
+    pub generation: Option<u64>,
+    /// Principals whose signatures counted.
+    pub approvals: Vec<String>,
+}
+
+/// Why something was refused, in the extensions of the answer that says so.
+#[derive(Clone, Debug)]
+pub(super) struct Why(pub(super) String);
+
+/// How long the same refusal of the same actor is one entry.
+const REPEAT_TIME: Duration = Duration::from_secs(1);
+/// Refusals that are compared; beyond, each is an entry of its own.
+const REPEATS: usize = 256;
+
+/// What makes two refusals the same.
+type Key = (String, String, String);
+
+#[derive(Debug)]
+struct Refused {
+    since: Instant,
+    event: Event,
+    more: u64,
+}
+
+/// Refusals of the last second.
+#[derive(Debug, Default)]
+pub(super) struct Repeats(Mutex<HashMap<Key, Refused>>);
+
+impl Repeats {
+    /// True for the first of its kind, which is to be written at once.
+    pub(super) fn is_first(&self, event: &Event, now: Instant) -> bool {
+        let key = (
+            event.actor.name.clone(),
+            event.action.clone(),
+            event.why.clone().unwrap_or_default(),
+        );
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refused) = known.get_mut(&key) {
+            refused.more += 1;
+            return false;
+        }
+        if known.len() < REPEATS {
+            let refused = Refused {
+                since: now,
+                event: event.clone(),
+                more: 0,
+            };
+            known.insert(key, refused);
+        }
+        true
+    }
+
+    /// Those whose time is over and that came again, with how many times.
+    pub(super) fn over(&self, now: Instant) -> Vec<(Event, u64)> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .extract_if(|_, refused| now.duration_since(refused.since) >= REPEAT_TIME)
+            .filter(|(_, refused)| refused.more > 0)
+            .map(|(_, refused)| (refused.event, refused.more))
+            .collect()
+    }
+}
+
+/// What happened, from the answer.
+pub(super) fn event(
+    actor: Actor,
+    action: &str,
+    subject: String,
+    code: StatusCode,
+    why: Option<Why>,
+    audited: Option<Audited>,
+) -> Event {
+    let audited = audited.unwrap_or_default();
+    let outcome = if code.is_success() {
+        Outcome::Done
+    } else if code.is_client_error() {
+        Outcome::Refused
+    } else {
+        Outcome::Failed
+    };
+    let why = (outcome != Outcome::Done).then(|| why.map_or_else(|| code.to_string(), |why| why.0));
+    Event {
+        actor,
+        action: action.to_owned(),
+        subject: if audited.subject.is_empty() {
+            subject
+        } else {
+            audited.subject
+        },
+        message: audited.message,
+        before: audited.before,
+        after: audited.after,
+        generation: audited.generation,
+        approvals: audited.approvals,
+        outcome,
+        why,
+    }
+}
+
+/// The log, and what is to be said when it cannot be written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recorder {
+    log: Option<Arc<dyn Record>>,
+}
+
+impl Recorder {
+    pub(super) fn new(log: Option<Arc<dyn Record>>) -> Self {
+        Self { log }
+    }
+
+    /// Whether something that has to be recorded may be done.
+    pub(super) async fn ready(&self) -> io::Result<()> {
+        self.with(|log| log.ready()).await
+    }
+
+    /// Writes it; that it could not be written is said, since what it is about was done.
+    pub(super) async fn write(&self, event: Event, repeated: u64) {
+        if let Err(error) = self.with(move |log| log.record(event, repeated)).await {
+            tracing::error!(%error, "a control action is missing in the audit record");
+        }
+    }
+
+    /// The disk may be slow; the runtime has few threads.
+    async fn with(
+        &self,
+        call: impl FnOnce(&dyn Record) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let Some(log) = self.log.clone() else {
+            return Ok(());
+        };
+        tokio::task::spawn_blocking(move || call(&*log))
+            .await
+            .map_err(io::Error::other)?
+    }
+}
