@@ -1,8 +1,7 @@
 //! The verdict matrix's entries: 4 bits of kind, 12 bits of argument (a rule slot).
 
 /// Part of the layout hash: change it when a kind changes its meaning.
-pub const ENCODING: &str =
-    "kind4 arg12: closed=0 source=1 allow=2 limited=3 deny=4 control=5 neighbour=6 martian=8 own=9";
+pub const ENCODING: &str = "kind4 arg12: closed=0 source=1 allow=2 limited=3 failsafe=4 deny=5 control=6 neighbour=7 martian=9 own=10";
 
 /// No rule opens the service.
 pub const CLOSED: u16 = 0;
@@ -12,18 +11,20 @@ pub const OTHER_SOURCES: u16 = 1;
 pub const ALLOW: u16 = 2;
 /// The rule in the argument lets it in within its rate limits.
 pub const ALLOW_LIMITED: u16 = 3;
+/// The failsafe rule in the argument lets it in, blocked or not.
+pub const FAILSAFE: u16 = 4;
 /// The deny rule in the argument drops it.
-pub const DENY: u16 = 4;
+pub const DENY: u16 = 5;
 /// Let in as control traffic.
-pub const CONTROL: u16 = 5;
+pub const CONTROL: u16 = 6;
 /// Let in as control traffic if the hop limit is 255, which proves that it comes from this link (RFC 4861, 7.1).
-pub const CONTROL_ON_LINK: u16 = 6;
+pub const CONTROL_ON_LINK: u16 = 7;
 /// Not in the matrix: a rule would let it in, but the source is blocked.
-pub const BLOCKED: u16 = 7;
+pub const BLOCKED: u16 = 8;
 /// The source cannot be; the row in the argument says why.
-pub const MARTIAN: u16 = 8;
+pub const MARTIAN: u16 = 9;
 /// The source is this host's, or one of its containers'; the row in the argument says which.
-pub const OWN: u16 = 9;
+pub const OWN: u16 = 10;
 
 /// Builds an entry.
 pub const fn entry(kind: u16, rule: u16) -> u16 {
@@ -45,5 +46,12 @@ pub const fn rule(entry: u16) -> u16 {
 /// Whether the entry lets packets in by a rule.
 #[inline(always)]
 pub const fn allows(entry: u16) -> bool {
-    kind(entry) == ALLOW || kind(entry) == ALLOW_LIMITED
+    // one comparison: the three kinds stand side by side
+    kind(entry).wrapping_sub(ALLOW) <= FAILSAFE - ALLOW
+}
+
+/// Whether the entry lets packets in by a rule as long as their source is not blocked.
+#[inline(always)]
+pub const fn blockable(entry: u16) -> bool {
+    kind(entry).wrapping_sub(ALLOW) <= ALLOW_LIMITED - ALLOW
 }

@@ -183,7 +183,7 @@ fn entry<T: Tables>(
 fn by_policy<T: Tables>(entry: u16, ip: &Ip, tables: &mut T) -> Option<Decision> {
     let rule = matrix::rule(entry);
     let reason = match matrix::kind(entry) {
-        matrix::ALLOW => Reason::PassRule,
+        matrix::ALLOW | matrix::FAILSAFE => Reason::PassRule,
         matrix::ALLOW_LIMITED if tables.within_rate(rule, &ip.source) => Reason::PassRule,
         matrix::ALLOW_LIMITED => Reason::DropRate,
         matrix::DENY => Reason::DropDenied,

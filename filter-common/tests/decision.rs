@@ -116,7 +116,7 @@ impl Tables for OneRule {
     }
     fn entry_unless_blocked(&mut self, index: u32, source: &Address) -> u16 {
         match self.matrix_entry(index) {
-            Some(entry) if !matrix::allows(entry) || !self.is_blocked(source) => entry,
+            Some(entry) if !matrix::blockable(entry) || !self.is_blocked(source) => entry,
             Some(_) => entry(matrix::BLOCKED, 0),
             None => matrix::CLOSED,
         }

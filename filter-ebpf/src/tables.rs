@@ -224,7 +224,7 @@ extern "C" fn entry_unless_blocked(index: u32, source_hi: u64, source_lo: u64) -
         hi: source_hi,
         lo: source_lo,
     };
-    if matrix::allows(entry) && scans::is_blocked(&source) {
+    if matrix::blockable(entry) && scans::is_blocked(&source) {
         return matrix::entry(matrix::BLOCKED, 0) as u64;
     }
     entry as u64

@@ -18,7 +18,7 @@ use filter_common::limits::RULE_SLOTS;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::policy::{FragmentPolicy, Policy, Profile, Rate, ReversePath};
+use crate::policy::{Active, FragmentPolicy, Policy, Profile, Rate, ReversePath};
 
 pub use addresses::AddressTables;
 pub use classes::TooManyClasses;
@@ -135,14 +135,16 @@ pub enum CompileError {
     Slots(#[from] SlotsFull),
 }
 
-/// Compiles `policy`; rules keep the slots they have in `slots`, new ones get free slots.
+/// Compiles `policy`; rules keep the slots they have in `slots`, new ones get free slots. Rules that are not in `active`
+/// match nothing, and keep slots and counters.
 pub fn compile(
     policy: &Policy,
+    active: &Active,
     host: &HostFacts,
     slots: &mut RuleSlots,
 ) -> Result<Compiled, CompileError> {
     slots.assign(policy)?;
-    let services = services::classify(policy)?;
+    let services = services::classify(policy, active)?;
     let sources = addresses::sources(policy, host)?;
     let destinations = addresses::destinations(policy, host)?;
     let (matrix, offsets) =
@@ -217,7 +219,7 @@ fn limits(policy: &Policy, slots: &RuleSlots) -> Vec<RateLimits> {
         source_tolerance: 0,
     };
     let mut limits = vec![none; RULE_SLOTS];
-    for rule in policy.profiles.iter().flat_map(Profile::rules) {
+    for rule in policy.rules() {
         let (interval, tolerance) = schedule(rule.rate);
         let (source_interval, source_tolerance) = schedule(rule.rate_per_source);
         limits[slots.slot(&rule.id) as usize] = RateLimits {

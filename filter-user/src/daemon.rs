@@ -11,6 +11,7 @@ mod lock;
 mod managed;
 mod pace;
 mod policies;
+mod record;
 mod scans;
 mod topology;
 mod view;
@@ -27,6 +28,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use crate::access::Directory;
 use crate::control::policy::Order;
 use crate::control::{self, Shared};
 use crate::dataplane::{Pins, in_force};
@@ -86,10 +88,12 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let _lock = lock::take(&options.run_dir)?;
     // before the first look, so that nothing that changes in between is missed
     let mut watch = Watch::start().context("cannot watch links and addresses")?;
+    let recorder = record::open(&options.state_dir, &options.settings.audit);
     let mut policies = Policies::open(
         &options.state_dir,
         options.policy.clone(),
         options.settings.clone(),
+        Arc::clone(&recorder),
     );
     let kernel = in_force::policy(&Pins::at(&options.bpffs))
         .context("cannot tell which policy is in force")?;
@@ -106,7 +110,15 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         .context("cannot list links and addresses")?;
     engine.reconcile(links, peers);
     let shared = Arc::new(Shared::new());
+    shared.record_with(recorder);
+    let directory = Directory::new(&options.settings.roles);
+    for unknown in directory.unknown() {
+        tracing::warn!("the settings give a role to {unknown}, which this host does not know");
+    }
+    let open = directory.names_somebody();
+    shared.set_directory(directory);
     let listener = control::bind(&options.run_dir)?;
+    control::open_to(&options.run_dir, open)?;
     shared.set_status(status(&engine, &policies));
     let orders = shared.orders();
     let events = events::Reader::new(engine.events()?).context("cannot read sampled drops")?;

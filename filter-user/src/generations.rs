@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::approval::Approval;
+use crate::approval::{Accepted, Approval};
 use crate::durable;
 use crate::policy::Bundle;
 
@@ -71,15 +71,6 @@ pub struct Source {
     /// The file.
     pub path: PathBuf,
     /// Digest of the policy that it held.
-    pub digest: String,
-}
-
-/// The last manifest that was accepted: older ones are not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Accepted {
-    /// Its serial number.
-    pub serial: u64,
-    /// Digest of the policy that it stands for.
     pub digest: String,
 }
 

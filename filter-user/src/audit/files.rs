@@ -1,12 +1,13 @@
 //! The files of the record: `audit.jsonl`, which is written to, and older ones, named `audit-FIRST.jsonl` by the number of
 //! the first record in them, so that one rename begins a new file.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::record::{Linked, RECORD_BYTES};
+use crate::durable;
 
 /// The file that is written to.
 pub(super) const CURRENT: &str = "audit.jsonl";
@@ -52,16 +53,8 @@ pub(super) fn archive(directory: &Path, first: u64) -> PathBuf {
 
 /// The directory, for root only.
 pub(super) fn create_directory(directory: &Path) -> io::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)?;
+    durable::make_directory(directory)?;
     fs::set_permissions(directory, Permissions::from_mode(0o700))
-}
-
-/// A rename or a new file is on disk only once its directory is.
-pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// A regular file to append to.
@@ -150,8 +143,7 @@ pub(super) fn set_aside(
         fs::remove_file(path)?;
     }
     let path = directory.join(format!("{seq:020}.torn"));
-    fs::write(&path, torn)?;
-    File::open(&path)?.sync_all()?;
+    durable::replace(&path, |writer| writer.write_all(torn))?;
     let bytes = file.metadata()?.len();
     file.set_len(bytes.saturating_sub(torn.len() as u64))?;
     if torn.len() as u64 == TAIL {

@@ -15,6 +15,7 @@ use super::record::{Link, RECORD_BYTES, Record};
 use super::reserve::Reserve;
 use super::{Event, Outcome, files};
 use crate::access::Actor;
+use crate::durable;
 use crate::settings::AuditSettings;
 
 /// Records that may wait for one who follows.
@@ -134,7 +135,7 @@ impl Open {
         files::create_directory(directory)?;
         let archives = files::archives(directory)?;
         let mut file = files::open(&directory.join(files::CURRENT))?;
-        files::sync_directory(directory)?;
+        durable::sync_directory(directory)?;
         let head = Head::read(directory)?;
         let mut tail = files::tail(&mut file)?;
         let mut notes = Vec::new();
@@ -254,7 +255,7 @@ impl Open {
         self.file.set_len(self.bytes)?;
         fs::rename(&current, files::archive(&self.directory, self.first))?;
         self.file = files::open(&current)?;
-        files::sync_directory(&self.directory)?;
+        durable::sync_directory(&self.directory)?;
         self.bytes = 0;
         self.first = self.last.seq + 1;
         self.reserve = Reserve::default();

@@ -15,7 +15,7 @@ use super::output::{note, show_diagnostics};
 use super::{Check, Color, Globals, Outcome, Output};
 use crate::compile::{HostFacts, RuleSlots, compile};
 use crate::dataplane::Sizes;
-use crate::policy::{self, AddressSet, Destination, Policy, PrefixSet, Profile};
+use crate::policy::{self, Active, AddressSet, Destination, Policy, PrefixSet};
 
 /// Checks the file. Diagnostics go to standard error, or into the document.
 pub fn check(globals: &Globals, arguments: &Check, out: &mut Output<'_>) -> Result<Outcome> {
@@ -91,8 +91,13 @@ pub(super) fn memory(policy: &Policy) -> Result<u64, String> {
     /// Tables whose size does not depend on the policy: roots for sources and destinations, services.
     const FIXED: usize =
         BANKS * (2 * (ROOT4_LEN + ROOT6_LEN) * size_of::<u32>() + SERVICES * size_of::<u16>());
-    let compiled = compile(policy, &HostFacts::default(), &mut RuleSlots::default())
-        .map_err(|error| error.to_string())?;
+    let compiled = compile(
+        policy,
+        &Active::default(),
+        &HostFacts::default(),
+        &mut RuleSlots::default(),
+    )
+    .map_err(|error| error.to_string())?;
     let needed = Sizes::needed(&compiled).map_err(|error| error.to_string())?;
     let sizes = Sizes::with_room(needed);
     let bank = sizes.cells4 * size_of::<Cell4>()
@@ -132,7 +137,7 @@ fn figures(policy: &Policy) -> (usize, usize) {
     let spared = [&policy.scans.exempt, &policy.scans.never_block];
     spared.into_iter().flatten().for_each(&mut add);
     let mut rules = 0;
-    for rule in policy.profiles.iter().flat_map(Profile::rules) {
+    for rule in policy.rules() {
         rules += 1;
         if let AddressSet::Prefixes(set) = &rule.from {
             add(set);

@@ -10,9 +10,7 @@ use super::classes::{Classes, Stretch, TooManyClasses, cut};
 use super::prefix::Range;
 use super::registry::{self, Row};
 use super::{HostFacts, reach};
-use crate::policy::{
-    AddressSet, AntiSpoof, Destination, Policy, PrefixSet, Profile, ReversePath, Rule,
-};
+use crate::policy::{AddressSet, AntiSpoof, Destination, Policy, PrefixSet, ReversePath};
 
 /// Address -> class, for both versions of IP.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,10 +145,6 @@ impl Lists {
     }
 }
 
-fn rules(policy: &Policy) -> impl Iterator<Item = &Rule> {
-    policy.profiles.iter().flat_map(Profile::rules)
-}
-
 /// Classes of source addresses; for what a container sends, of destinations.
 pub(super) fn sources(policy: &Policy, host: &HostFacts) -> Result<AddressClasses, TooManyClasses> {
     let mut lists = Lists::default();
@@ -222,7 +216,7 @@ pub(super) fn sources(policy: &Policy, host: &HostFacts) -> Result<AddressClasse
             lists.add_set(set);
         }
     }
-    for rule in rules(policy) {
+    for rule in policy.rules() {
         if let AddressSet::Prefixes(set) = &rule.from {
             lists.add_set(set);
         }
@@ -242,7 +236,7 @@ pub(super) fn destinations(
     policy: &Policy,
     host: &HostFacts,
 ) -> Result<Option<AddressClasses>, TooManyClasses> {
-    if rules(policy).all(|rule| rule.to == Destination::Any) {
+    if policy.rules().all(|rule| rule.to == Destination::Any) {
         return Ok(None);
     }
     let mut lists = Lists::default();
@@ -261,7 +255,7 @@ pub(super) fn destinations(
         broadcast.chain([multicast_v4]),
         [multicast_v6],
     );
-    for rule in rules(policy) {
+    for rule in policy.rules() {
         if let Destination::Prefixes(set) = &rule.to {
             lists.add_set(set);
         }

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use filter_common::matrix::{
-    ALLOW, ALLOW_LIMITED, CLOSED, CONTROL, CONTROL_ON_LINK, DENY, MARTIAN, OTHER_SOURCES, OWN,
-    entry,
+    ALLOW, ALLOW_LIMITED, CLOSED, CONTROL, CONTROL_ON_LINK, DENY, FAILSAFE, MARTIAN, OTHER_SOURCES,
+    OWN, entry,
 };
 use filter_common::row;
 
@@ -180,7 +180,7 @@ impl Filler<'_> {
         let profile = &self.policy.profiles[self.number];
         let (mut deny, mut allow) = (Vec::new(), Vec::new());
         let (mut on_link, mut discovery, mut control) = (false, false, false);
-        let mut no_address = Vec::new();
+        let (mut no_address, mut failsafe) = (Vec::new(), Vec::new());
         for member in &self.services.members[class] {
             match self.services.meaning[*member as usize] {
                 Member::Deny { profile, rule } if profile == self.number => deny.push(rule),
@@ -188,6 +188,7 @@ impl Filler<'_> {
                 Member::OnLink { profile } if profile == self.number => on_link = true,
                 Member::Discovery { profile } if profile == self.number => discovery = true,
                 Member::Control { profile } if profile == self.number => control = true,
+                Member::Failsafe { rule } => failsafe.push(rule),
                 member @ (Member::NoAddress4 | Member::NoAddress6) => no_address.push(member),
                 _ => {}
             }
@@ -223,6 +224,22 @@ impl Filler<'_> {
             .filter(|rule| self.leads(rule, target))
         {
             self.paint(row, rule, entry(DENY, self.slots.slot(&rule.id)));
+        }
+        if profile.containers.is_none() {
+            let rules = self.policy.failsafe.rules();
+            for rule in failsafe
+                .into_iter()
+                .rev()
+                .filter_map(|rule| rules.get(rule))
+            {
+                // discovery proves by its hop limit that it comes from this link: that stays asked for
+                let value = if on_link {
+                    entry(CONTROL_ON_LINK, 0)
+                } else {
+                    entry(FAILSAFE, self.slots.slot(&rule.id))
+                };
+                self.paint(row, rule, value);
+            }
         }
         for (entry, refused) in row.iter_mut().zip(&self.refused) {
             if let Some(refused) = refused
@@ -291,9 +308,7 @@ impl Filler<'_> {
 fn causes(policy: &Policy) -> String {
     let mut seen = HashSet::new();
     let names: Vec<&str> = policy
-        .profiles
-        .iter()
-        .flat_map(Profile::rules)
+        .rules()
         .filter(|rule| match &rule.from {
             AddressSet::Prefixes(set) => seen.insert(Arc::as_ptr(set)),
             AddressSet::Any => false,

@@ -4,7 +4,7 @@ use filter_common::quote::icmp;
 use filter_common::service::{self, protocol};
 
 use super::classes::{Classes, Stretch, TooManyClasses, cut};
-use crate::policy::{Policy, PortProtocol, Profile, Rule, Service};
+use crate::policy::{Active, Policy, PortProtocol, Profile, Rule, Service};
 
 /// What can cover a service, in one numbering over the whole policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +21,8 @@ pub(super) enum Member {
     Control { profile: usize },
     /// The nth rule of a container profile's send list.
     Send { profile: usize, rule: usize },
+    /// The nth rule of the failsafe list.
+    Failsafe { rule: usize },
     /// What comes from a host that has no address yet, of either version of IP.
     NoAddress4,
     /// See `NoAddress4`.
@@ -55,7 +57,7 @@ const NO_ADDRESS6: [u16; 5] = [
     icmp::V6_MLD2_REPORT,
 ];
 
-pub(super) fn classify(policy: &Policy) -> Result<ServiceClasses, TooManyClasses> {
+pub(super) fn classify(policy: &Policy, active: &Active) -> Result<ServiceClasses, TooManyClasses> {
     let mut meaning = Vec::new();
     let mut stretches = Vec::new();
     let mut cover = |member: Member, ranges: Vec<(u32, u32)>| {
@@ -67,8 +69,12 @@ pub(super) fn classify(policy: &Policy) -> Result<ServiceClasses, TooManyClasses
             member: number,
         }));
     };
+    let counts = |(_, rule): &(usize, &Rule)| active.has(rule);
+    for (rule, text) in policy.failsafe.rules().iter().enumerate() {
+        cover(Member::Failsafe { rule }, rule_ranges(text));
+    }
     for (number, profile) in policy.profiles.iter().enumerate() {
-        for (rule, text) in profile.deny.iter().enumerate() {
+        for (rule, text) in profile.deny.iter().enumerate().filter(counts) {
             cover(
                 Member::Deny {
                     profile: number,
@@ -77,7 +83,7 @@ pub(super) fn classify(policy: &Policy) -> Result<ServiceClasses, TooManyClasses
                 rule_ranges(text),
             );
         }
-        for (rule, text) in profile.allow.iter().enumerate() {
+        for (rule, text) in profile.allow.iter().enumerate().filter(counts) {
             cover(
                 Member::Allow {
                     profile: number,
@@ -98,7 +104,7 @@ pub(super) fn classify(policy: &Policy) -> Result<ServiceClasses, TooManyClasses
             .containers
             .iter()
             .flat_map(|c| c.send.iter().flatten());
-        for (rule, text) in send.enumerate() {
+        for (rule, text) in send.enumerate().filter(counts) {
             cover(
                 Member::Send {
                     profile: number,

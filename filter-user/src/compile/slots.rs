@@ -7,7 +7,7 @@ use filter_common::limits::RULE_SLOTS;
 use filter_common::row;
 
 use super::registry;
-use crate::policy::{MAX_RULES, Policy, Profile};
+use crate::policy::{MAX_RULES, Policy};
 
 /// All slots are taken by rules of the policies in force.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +67,7 @@ impl RuleSlots {
 
     /// Gives every rule of the policy a slot. Ids that are gone keep theirs until the room is needed.
     pub(super) fn assign(&mut self, policy: &Policy) -> Result<(), SlotsFull> {
-        let rules = policy.profiles.iter().flat_map(Profile::rules);
-        let mut ids: Vec<String> = rules.map(|rule| rule.id.clone()).collect();
+        let mut ids: Vec<String> = policy.rules().map(|rule| rule.id.clone()).collect();
         if policy
             .profiles
             .iter()

@@ -23,7 +23,7 @@ use crate::control::Shared;
 use crate::dataplane::{
     Assignment, Dataplane, Pins, PolicyMark, Sizes, counters, in_force, interface_name,
 };
-use crate::policy::{self, Loaded, Policy};
+use crate::policy::{self, Active, Loaded, Policy};
 
 mod attach;
 mod describe;
@@ -46,6 +46,8 @@ pub(super) struct Engine {
     options: Options,
     dataplane: Dataplane,
     loaded: Loaded,
+    /// The rules that count at this time of the week.
+    active: Active,
     slots: RuleSlots,
     /// The tables in force: links that come and go change nothing in them.
     compiled: Arc<Compiled>,
@@ -99,8 +101,9 @@ impl Engine {
         let mut pace = Pace::default();
         pace.count_all(peers);
         pace.note(&links, &view.bindings);
-        let compiled =
-            compile(&loaded.policy, &view.facts, &mut slots).context("the policy does not fit")?;
+        let active = loaded.policy.active(SystemTime::now());
+        let compiled = compile(&loaded.policy, &active, &view.facts, &mut slots)
+            .context("the policy does not fit")?;
         let compiled = Arc::new(compiled);
         let needed = Sizes::needed(&compiled)?;
         let dataplane = Dataplane::load(&pins, needed, options.flows)?;
@@ -109,6 +112,7 @@ impl Engine {
             options: options.clone(),
             dataplane,
             loaded,
+            active,
             slots,
             compiled: Arc::clone(&compiled),
             links,
@@ -241,7 +245,11 @@ impl Engine {
             && view.sides == self.view.sides
             && view.bound().eq(self.view.bound());
         let same_remarks = view.bindings == self.view.bindings;
-        let same_facts = !self.behind && (view.facts == self.view.facts || !self.asks_for_facts());
+        let active = self.loaded.policy.active(SystemTime::now());
+        let same_facts = !self.behind
+            && active == self.active
+            && (view.facts == self.view.facts || !self.asks_for_facts());
+        self.follow_schedule(active);
         self.links = links;
         self.results = results;
         self.view = view;
@@ -331,6 +339,16 @@ impl Engine {
         }
     }
 
+    /// Says which rules begin and cease to count.
+    fn follow_schedule(&mut self, active: Active) {
+        if active == self.active {
+            return;
+        }
+        let resting: Vec<&str> = active.resting().collect();
+        tracing::info!(?resting, "the rules that count at this time are others now");
+        self.active = active;
+    }
+
     /// Whether the tables depend on anything but the policy.
     fn asks_for_facts(&self) -> bool {
         self.loaded.policy.profiles.iter().any(|profile| {
@@ -353,6 +371,7 @@ impl Engine {
             } else {
                 Arc::new(compile(
                     &self.loaded.policy,
+                    &self.active,
                     &self.view.facts,
                     &mut self.slots,
                 )?)

@@ -6,21 +6,22 @@ mod choose;
 mod file;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::engine::{Engine, figures};
 use super::links::Watch;
 use super::snapshot;
 use crate::access::Actor;
-use crate::approval::Approval;
+use crate::approval::{Accepted, Approval};
 use crate::audit::{Event, Outcome};
-use crate::control::Refusal;
 use crate::control::policy::{
     Applied, GenerationFiles, Generations, Order, PendingConfirm, Push, Rollback, Terms,
 };
+use crate::control::{Record, Refusal};
 use crate::dataplane::PolicyMark;
 use crate::generations::{
-    Accepted, Clocks, Deadline, Generation, Intent, Origin, Pending, Store, StoreError,
+    Clocks, Deadline, Generation, Intent, Origin, Pending, Store, StoreError,
 };
 use crate::plan::PlanReport;
 use crate::policy::{self, Bundle, Loaded};
@@ -34,6 +35,7 @@ pub(super) struct Policies {
     settings: Settings,
     /// `None`: the state directory cannot be used. The policy file is put in force all the same.
     store: Option<Store>,
+    recorder: Arc<dyn Record>,
     /// What is known of the policy in force; `None`: it could not be kept.
     current: Option<Generation>,
     /// Why the policy file, as it is now, is not in force.
@@ -79,7 +81,12 @@ impl Candidate {
 
 impl Policies {
     /// Those of a state directory.
-    pub(super) fn open(state_dir: &Path, file: PathBuf, settings: Settings) -> Self {
+    pub(super) fn open(
+        state_dir: &Path,
+        file: PathBuf,
+        settings: Settings,
+        recorder: Arc<dyn Record>,
+    ) -> Self {
         let store = match Store::open(state_dir, settings.generations.keep) {
             Ok(store) => Some(store),
             Err(error) => {
@@ -101,6 +108,7 @@ impl Policies {
             file: file::PolicyFile::new(file),
             settings,
             store,
+            recorder,
             current,
             file_error: None,
         }
@@ -169,6 +177,7 @@ impl Policies {
         watch: &mut Watch,
     ) -> Result<Applied, Refusal> {
         self.expect(&push.terms)?;
+        self.recordable()?;
         let approved = self.approvals(&push.bundle, push.approval.as_ref(), true)?;
         let candidate = Candidate {
             loaded,
@@ -520,6 +529,13 @@ impl Policies {
         }
     }
 
+    /// Nothing is changed that cannot be recorded.
+    fn recordable(&self) -> Result<(), Refusal> {
+        self.recorder.ready().map_err(|error| {
+            Refusal::Failed(format!("the audit record cannot be written: {error}"))
+        })
+    }
+
     fn expect(&self, terms: &Terms) -> Result<(), Refusal> {
         let state = self.kept()?.state();
         if let Some(pending) = &state.pending {
@@ -628,7 +644,7 @@ impl Policies {
             }
             Err(why) => (before.clone(), None, Vec::new(), Outcome::Failed, Some(why)),
         };
-        let _event = Event {
+        let event = Event {
             actor,
             action: action.to_owned(),
             subject,
@@ -640,6 +656,9 @@ impl Policies {
             outcome,
             why,
         };
+        if let Err(error) = self.recorder.record(event, 0) {
+            tracing::error!(%error, "this could not be recorded");
+        }
     }
 }
 

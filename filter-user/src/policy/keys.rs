@@ -6,6 +6,8 @@ use super::table::{Key, key};
 /// Keys of the file itself.
 pub(super) const POLICY_KEYS: &[Key] = &[
     key("version", "version = 1"),
+    key("zone", "zone = \"Europe/Berlin\""),
+    key("failsafe", "[[failsafe]]"),
     key("groups", "[groups.admins]"),
     key("profiles", "[profiles.edge]"),
     key("scans", "[scans]"),
@@ -24,6 +26,7 @@ pub(super) const PROFILE_KEYS: &[Key] = &[
     key("default", "default = \"drop\""),
     key("enforce", "enforce = false"),
     key("generic_xdp", "generic_xdp = true"),
+    key("zone", "zone = \"Europe/Berlin\""),
     key("fragments", "fragments = \"drop\""),
     key("ethertypes", "ethertypes = [\"lldp\", 0x8863]"),
     key("control", "[profiles.NAME.control]"),
@@ -33,6 +36,14 @@ pub(super) const PROFILE_KEYS: &[Key] = &[
     key("send", "[[profiles.NAME.send]]"),
     key("antispoof", "[profiles.NAME.antispoof]"),
     key("containers", "[profiles.NAME.containers]"),
+];
+/// Keys of `[[failsafe]]`.
+pub(super) const FAILSAFE_KEYS: &[Key] = &[
+    key("id", "id = \"admins\""),
+    key("comment", "comment = \"never locked out\""),
+    key("from", "from = [\"@admins\"]"),
+    key("protocol", "protocol = \"tcp\""),
+    key("ports", "ports = [22]"),
 ];
 /// Keys of `[profiles.NAME.control]`.
 pub(super) const CONTROL_KEYS: &[Key] = &[
@@ -83,6 +94,19 @@ pub(super) const RULE_KEYS: &[Key] = &[
         "rate_per_source",
         "rate_per_source = { packets = 10, burst = 20 }",
     ),
+    key("valid_from", "valid_from = \"2026-12-24\""),
+    key("valid_until", "valid_until = \"2026-12-31T18:00:00+01:00\""),
+    key(
+        "windows",
+        "windows = [{ days = \"weekdays\", from = \"09:00\", to = \"18:00\" }]",
+    ),
+    key("zone", "zone = \"Europe/Berlin\""),
+];
+/// Keys of each window of `windows`.
+pub(super) const WINDOW_KEYS: &[Key] = &[
+    key("days", "days = [\"mon-fri\"]"),
+    key("from", "from = \"09:00\""),
+    key("to", "to = \"18:00\""),
 ];
 /// Keys of `rate` and `rate_per_source`.
 pub(super) const RATE_KEYS: &[Key] = &[

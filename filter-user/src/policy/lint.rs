@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::interface;
 use super::model::{
     AddressSet, DefaultVerdict, Destination, Policy, PortProtocol, PrefixSet, Profile, Rule,
     Service,
 };
 use super::source::Report;
 use super::validate::{Marks, ProfileMarks};
+use super::{failsafe, interface};
 
 mod links;
 mod scans;
@@ -21,6 +21,7 @@ const ADMIN_PORTS: &[(u16, &str)] = &[(22, "SSH"), (3389, "RDP")];
 /// Reports everything worth a look.
 pub(super) fn lint(policy: &Policy, marks: &Marks, report: &mut Report<'_>) {
     let mut covering = Covering::default();
+    failsafe::lint(&policy.failsafe, &marks.failsafe, report);
     for (index, (profile, marks)) in policy.profiles.iter().zip(&marks.profiles).enumerate() {
         if profile.default_verdict == DefaultVerdict::Pass {
             report.warning(
@@ -201,10 +202,11 @@ impl Covering {
     /// Whether `wide` matches everything that `narrow` matches. One rule at a time: two rules that
     /// cover a third only together are not found.
     fn rule(&mut self, wide: &Rule, narrow: &Rule) -> bool {
-        narrow
-            .services
-            .iter()
-            .all(|service| service_covered(&wide.services, *service))
+        (wide.schedule.is_none() || wide.schedule == narrow.schedule)
+            && narrow
+                .services
+                .iter()
+                .all(|service| service_covered(&wide.services, *service))
             && match (&wide.to, &narrow.to) {
                 (Destination::Any, _) => true,
                 (Destination::Prefixes(wide), Destination::Prefixes(narrow)) => {

@@ -2,13 +2,15 @@
 //! checks; nothing here reads files or knows TOML, and it must never be built from unchecked input.
 
 mod scans;
+mod schedule;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
 pub use scans::*;
+pub use schedule::{Active, Schedule, Window};
 
 /// The only policy format version there is.
 pub const VERSION: i64 = 1;
@@ -21,6 +23,8 @@ pub const MAX_RULES: usize = 4000;
 pub const MAX_INTERFACES: usize = 255;
 /// Most addresses and prefixes of each IP version that one container link may be bound to.
 pub const MAX_BOUND_ADDRESSES: usize = 16;
+/// Most windows of one rule.
+pub const MAX_WINDOWS: usize = 32;
 /// Ids no rule may have: under them is counted what no rule decides.
 pub const RESERVED_RULE_IDS: &[&str] = &["default", "own-address", "own-container", "reverse-path"];
 /// Most prefixes that may be written in a policy and its prefix files together, and most that all
@@ -39,6 +43,8 @@ pub const ETHERTYPE_LLC: u16 = 0;
 /// A whole policy file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
+    /// Who always gets in.
+    pub failsafe: Failsafe,
     /// In the order of the file; an index into this list names a profile elsewhere.
     pub profiles: Vec<Profile>,
     /// The file it came from.
@@ -47,6 +53,37 @@ pub struct Policy {
     pub scans: Scans,
     /// Where they are reported to.
     pub report: Reporting,
+}
+
+/// Sources that always get in, whatever else the policy says. Their rules come before the deny rules of every profile
+/// but container profiles; no rate and no block holds them up, only checks of whether a source can be.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Failsafe {
+    /// The policy says nothing: nobody always gets in, and a push that closes every way in is refused.
+    #[default]
+    Absent,
+    /// The policy says that there is nobody: a push may close every way in.
+    None,
+    /// These: their `to` is [`Destination::Any`], and they have neither rates nor a schedule. Never empty.
+    Rules(Vec<Rule>),
+}
+
+impl Failsafe {
+    /// The rules, in the order of the file.
+    pub fn rules(&self) -> &[Rule] {
+        match self {
+            Self::Absent | Self::None => &[],
+            Self::Rules(rules) => rules,
+        }
+    }
+}
+
+impl Policy {
+    /// All rules: the failsafe list, then those of the profiles.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        let profiles = self.profiles.iter().flat_map(Profile::rules);
+        self.failsafe.rules().iter().chain(profiles)
+    }
 }
 
 /// How the frames of some interfaces are judged.
@@ -217,7 +254,7 @@ pub struct StaticBinding {
     pub line: usize,
 }
 
-/// One allow, deny or send rule.
+/// One allow, deny, send or failsafe rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
     /// `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`, unique in the policy.
@@ -234,7 +271,11 @@ pub struct Rule {
     pub rate: Option<Rate>,
     /// Limit for each source address.
     pub rate_per_source: Option<Rate>,
-    /// Line of the rule's header in the policy file, from 1.
+    /// When the rule counts; `None`: always.
+    pub schedule: Option<Schedule>,
+    /// The file the rule stands in. Rules of one file share it.
+    pub file: Arc<Path>,
+    /// Line of the rule's header in its file, from 1.
     pub line: usize,
 }
 

@@ -10,8 +10,8 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::keys::{
-    ANTISPOOF_KEYS, BINDING_KEYS, CONTAINERS_KEYS, CONTROL_KEYS, GROUP_KEYS, ICMP_KEYS,
-    POLICY_KEYS, PROFILE_KEYS, RATE_KEYS, RULE_KEYS,
+    ANTISPOOF_KEYS, BINDING_KEYS, CONTAINERS_KEYS, CONTROL_KEYS, FAILSAFE_KEYS, GROUP_KEYS,
+    ICMP_KEYS, POLICY_KEYS, PROFILE_KEYS, RATE_KEYS, RULE_KEYS, WINDOW_KEYS,
 };
 use super::source::Report;
 use super::table::{Scalar, Table, entries};
@@ -22,6 +22,8 @@ pub(super) type Scalars = Spanned<Vec<Spanned<Scalar>>>;
 
 pub(super) struct RawPolicy {
     pub(super) version: Option<Spanned<i64>>,
+    pub(super) zone: Option<Spanned<String>>,
+    pub(super) failsafe: Option<RawRules>,
     pub(super) groups: Vec<RawGroup>,
     pub(super) profiles: Vec<RawProfile>,
     pub(super) scans: RawScans,
@@ -43,6 +45,7 @@ pub(super) struct RawProfile {
     pub(super) enforce: Option<bool>,
     pub(super) generic_xdp: Option<Spanned<bool>>,
     pub(super) fragments: Option<Spanned<String>>,
+    pub(super) zone: Option<Spanned<String>>,
     pub(super) ethertypes: Option<Scalars>,
     pub(super) control: RawControl,
     pub(super) icmp_v4: Option<Scalars>,
@@ -51,11 +54,11 @@ pub(super) struct RawProfile {
     pub(super) containers: Option<RawContainers>,
     pub(super) allow: Vec<RawRule>,
     pub(super) deny: Vec<RawRule>,
-    pub(super) send: Option<RawSend>,
+    pub(super) send: Option<RawRules>,
 }
 
-/// The send rules of a profile; there is a difference between none and no such key.
-pub(super) struct RawSend {
+/// A list of rules where there is a difference between an empty one and no such key.
+pub(super) struct RawRules {
     pub(super) span: Range<usize>,
     pub(super) rules: Vec<RawRule>,
 }
@@ -97,6 +100,7 @@ pub(super) struct RawControl {
     pub(super) pmtu: Option<bool>,
 }
 
+#[derive(Default)]
 pub(super) struct RawRule {
     /// The header or inline table.
     pub(super) span: Range<usize>,
@@ -108,6 +112,24 @@ pub(super) struct RawRule {
     pub(super) to: Option<Texts>,
     pub(super) rate: Option<RawRate>,
     pub(super) rate_per_source: Option<RawRate>,
+    pub(super) valid_from: Option<Spanned<String>>,
+    pub(super) valid_until: Option<Spanned<String>>,
+    pub(super) windows: Option<(Vec<RawWindow>, Range<usize>)>,
+    pub(super) zone: Option<Spanned<String>>,
+}
+
+impl RawRule {
+    /// Where a warning about the whole rule points.
+    pub(super) fn place(&self) -> Range<usize> {
+        self.id.as_ref().map_or(self.span.clone(), Spanned::span)
+    }
+}
+
+pub(super) struct RawWindow {
+    pub(super) span: Range<usize>,
+    pub(super) days: Option<Texts>,
+    pub(super) from: Option<Spanned<String>>,
+    pub(super) to: Option<Spanned<String>>,
 }
 
 pub(super) struct RawRate {
@@ -146,8 +168,18 @@ pub(super) fn read(document: &DeTable<'_>, report: &mut Report<'_>) -> RawPolicy
             }
         }
     }
+    let failsafe = table.get("failsafe").map(|value| RawRules {
+        span: value.span(),
+        rules: table
+            .tables("failsafe", report)
+            .into_iter()
+            .map(|(body, span)| failsafe(body, span, report))
+            .collect(),
+    });
     RawPolicy {
         version,
+        zone: table.text("zone", report),
+        failsafe,
         groups,
         profiles,
         scans: scans::scans(&table, report),
@@ -206,7 +238,7 @@ fn profile(name: Spanned<String>, body: &DeTable<'_>, report: &mut Report<'_>) -
             .collect()
     };
     let (allow, deny) = (rules("allow"), rules("deny"));
-    let send = table.get("send").map(|value| RawSend {
+    let send = table.get("send").map(|value| RawRules {
         span: value.span(),
         rules: rules("send"),
     });
@@ -226,6 +258,7 @@ fn profile(name: Spanned<String>, body: &DeTable<'_>, report: &mut Report<'_>) -
         enforce: table.flag("enforce", report),
         generic_xdp: table.spanned_flag("generic_xdp", report),
         fragments: table.text("fragments", report),
+        zone: table.text("zone", report),
         ethertypes: table.list("ethertypes", report),
         control,
         icmp_v4,
@@ -326,6 +359,11 @@ fn rule(kind: &str, body: &DeTable<'_>, span: Range<usize>, report: &mut Report<
         })
     };
     let (rate, rate_per_source) = (rate("rate"), rate("rate_per_source"));
+    let windows = table.get("windows").map(|value| {
+        let list = table.tables("windows", report).into_iter();
+        let windows = list.map(|(body, span)| window(body, span, &what, report));
+        (windows.collect(), value.span())
+    });
     RawRule {
         id: table.text("id", report),
         comment: table.text("comment", report),
@@ -335,6 +373,45 @@ fn rule(kind: &str, body: &DeTable<'_>, span: Range<usize>, report: &mut Report<
         to: table.texts("to", report),
         rate,
         rate_per_source,
+        valid_from: table.time("valid_from", report),
+        valid_until: table.time("valid_until", report),
+        windows,
+        zone: table.text("zone", report),
         span: table.span,
+    }
+}
+
+fn window(
+    body: &DeTable<'_>,
+    span: Range<usize>,
+    rule: &str,
+    report: &mut Report<'_>,
+) -> RawWindow {
+    let what = format!("a window of {rule}");
+    let table = Table::new(body, span, what, WINDOW_KEYS, report);
+    RawWindow {
+        days: table.texts("days", report),
+        from: table.text("from", report),
+        to: table.text("to", report),
+        span: table.span,
+    }
+}
+
+fn failsafe(body: &DeTable<'_>, span: Range<usize>, report: &mut Report<'_>) -> RawRule {
+    let what = match body.get("id").and_then(|id| id.get_ref().as_str()) {
+        Some(id) => format!("failsafe rule `{}`", super::diagnostic::clean(id)),
+        None => "this failsafe rule".to_owned(),
+    };
+    let table = Table::new(body, span, what, FAILSAFE_KEYS, report);
+    table.require("id", report);
+    table.require("from", report);
+    RawRule {
+        id: table.text("id", report),
+        comment: table.text("comment", report),
+        protocol: table.list("protocol", report),
+        ports: table.list("ports", report),
+        from: table.texts("from", report),
+        span: table.span,
+        ..RawRule::default()
     }
 }

@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use toml::Spanned;
 
 use super::diagnostic::clean;
@@ -14,8 +16,8 @@ use super::model::{
 use super::names::{self, PROTOCOLS};
 use super::raw::{RawRate, RawRule, Scalars};
 use super::source::Report;
-use super::suggest;
 use super::table::Scalar;
+use super::{schedule, suggest};
 
 /// Longest comment, in bytes.
 const MAX_COMMENT: usize = 1024;
@@ -40,12 +42,15 @@ pub(super) enum Kind {
     Deny,
     /// What containers may send: its `to` is the remote side, and there is no `from`.
     Send,
+    /// Who always gets in: no `to`, no rates and no times.
+    Failsafe,
 }
 
-/// Checks one rule. `ids` holds the ids seen so far with their places.
+/// Checks one rule; `zone` is that of its profile. `ids` holds the ids seen so far with their places.
 pub(super) fn validate(
     kind: Kind,
     raw: &RawRule,
+    zone: Option<&TimeZone>,
     groups: &mut Groups,
     ids: &mut HashMap<String, Range<usize>>,
     report: &mut Report<'_>,
@@ -142,6 +147,8 @@ pub(super) fn validate(
         to,
         rate: raw.rate.as_ref().and_then(|r| rate(r, report)),
         rate_per_source: raw.rate_per_source.as_ref().and_then(|r| rate(r, report)),
+        schedule: schedule::validate(raw, zone, report),
+        file: Arc::clone(&report.source.name),
         line: report.source.line_number(raw.span.start),
         id,
         comment,
@@ -228,7 +235,7 @@ fn services(kind: Kind, raw: &RawRule, report: &mut Report<'_>) -> Vec<Service> 
                 "`ports` need a `protocol`",
                 cure,
             );
-        } else if kind != Kind::Deny {
+        } else if kind == Kind::Allow || kind == Kind::Send {
             let article = if kind == Kind::Allow {
                 "an allow"
             } else {
@@ -326,8 +333,8 @@ fn protocol(kind: Kind, item: &Spanned<Scalar>, report: &mut Report<'_>) -> Opti
             format!("write the number without quotes: `{text}`")
         } else if ["any", "all", "*", "ip"].contains(&text.as_str()) {
             match kind {
-                Kind::Deny => {
-                    "leave `protocol` out: a deny rule without it covers every protocol".to_owned()
+                Kind::Deny | Kind::Failsafe => {
+                    "leave `protocol` out: such a rule without it covers every protocol".to_owned()
                 }
                 Kind::Allow | Kind::Send => {
                     "name the protocols to let through, such as `[\"tcp\", \"udp\"]`".to_owned()

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::bundle::Bundle;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
@@ -122,6 +123,8 @@ impl Files<'_> {
 /// The text of the policy file.
 pub(super) struct Source {
     pub(super) path: PathBuf,
+    /// The same, to be shared.
+    pub(super) name: Arc<Path>,
     pub(super) text: String,
     /// Byte offsets at which lines begin.
     lines: Vec<usize>,
@@ -138,7 +141,13 @@ impl Source {
                     .filter(|(_, b)| *b == b'\n')
                     .map(|(at, _)| at + 1);
                 let lines = std::iter::once(0).chain(breaks).collect();
-                Ok(Self { path, text, lines })
+                let name = Arc::from(path.as_path());
+                Ok(Self {
+                    path,
+                    name,
+                    text,
+                    lines,
+                })
             }
             Err(error) => {
                 let bad = error.utf8_error().valid_up_to();

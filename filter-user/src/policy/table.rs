@@ -138,6 +138,15 @@ impl<'t, 'i> Table<'t, 'i> {
         Some(Spanned::new(value.span(), text.to_owned()))
     }
 
+    /// A date or time as text, in quotes or without.
+    pub(super) fn time(&self, name: &str, report: &mut Report<'_>) -> Option<Spanned<String>> {
+        let value = self.get(name)?;
+        match value.get_ref() {
+            DeValue::Datetime(time) => Some(Spanned::new(value.span(), time.to_string())),
+            _ => self.text(name, report),
+        }
+    }
+
     pub(super) fn flag(&self, name: &str, report: &mut Report<'_>) -> Option<bool> {
         let value = self.get(name)?;
         let flag = value.get_ref().as_bool();

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::keys::{
-    ANTISPOOF_KEYS, BINDING_KEYS, CONTAINERS_KEYS, CONTROL_KEYS, GROUP_KEYS, ICMP_KEYS,
-    POLICY_KEYS, PROFILE_KEYS, RATE_KEYS, RULE_KEYS,
+    ANTISPOOF_KEYS, BINDING_KEYS, CONTAINERS_KEYS, CONTROL_KEYS, FAILSAFE_KEYS, GROUP_KEYS,
+    ICMP_KEYS, POLICY_KEYS, PROFILE_KEYS, RATE_KEYS, RULE_KEYS, WINDOW_KEYS,
 };
 use super::names::{ETHERTYPES, ICMP_V4, ICMP_V6, PROTOCOLS};
 use super::*;
 
+mod failsafe;
 mod scans;
+mod schedule;
 mod spoofing;
 
 fn repository() -> PathBuf {
@@ -331,8 +333,10 @@ fn the_reference_names_every_key_and_word() {
         ANTISPOOF_KEYS,
         CONTAINERS_KEYS,
         BINDING_KEYS,
+        FAILSAFE_KEYS,
         RULE_KEYS,
         RATE_KEYS,
+        WINDOW_KEYS,
     ];
     let keys = keys.into_iter().flatten().map(|key| key.name.to_owned());
     let bytes = [PROTOCOLS, ICMP_V4, ICMP_V6]
@@ -352,6 +356,7 @@ fn the_reference_names_every_key_and_word() {
     for limit in [
         MAX_PROFILES,
         MAX_RULES,
+        MAX_WINDOWS,
         MAX_INTERFACES,
         MAX_BOUND_ADDRESSES,
         MOST_TARGETS as usize,

@@ -20,10 +20,11 @@ use super::rule::{self, Kind};
 use super::source::Report;
 use super::suggest;
 use super::table::Scalar;
-use super::{antispoof, claims, containers, interface, reporting, scans};
+use super::{antispoof, claims, containers, failsafe, interface, reporting, scans, schedule};
 
 /// Places in the file, for warnings about the finished policy.
 pub(super) struct Marks {
+    pub(super) failsafe: Vec<Range<usize>>,
     /// In the order of the policy's profiles.
     pub(super) profiles: Vec<ProfileMarks>,
     pub(super) scans: scans::Marks,
@@ -73,14 +74,12 @@ pub(super) fn validate(
             "give several interfaces one profile, with a list or a glob",
         );
     }
-    let rules: Vec<&RawRule> = raw
-        .profiles
-        .iter()
-        .flat_map(|p| {
-            let send = p.send.iter().flat_map(|send| &send.rules);
-            p.allow.iter().chain(&p.deny).chain(send)
-        })
-        .collect();
+    let of_profiles = raw.profiles.iter().flat_map(|p| {
+        let send = p.send.iter().flat_map(|send| &send.rules);
+        p.allow.iter().chain(&p.deny).chain(send)
+    });
+    let failsafe = raw.failsafe.iter().flat_map(|list| &list.rules);
+    let rules: Vec<&RawRule> = failsafe.chain(of_profiles).collect();
     if let Some(extra) = rules.get(MAX_RULES) {
         let message = format!(
             "there are {} rules; at most {MAX_RULES} are possible",
@@ -94,13 +93,23 @@ pub(super) fn validate(
         );
     }
     let mut ids = HashMap::new();
+    let zone = schedule::zone(raw.zone.as_ref(), report);
+    let failsafe = failsafe::validate(
+        raw.failsafe.as_ref(),
+        groups,
+        &mut ids,
+        zone.as_ref(),
+        report,
+    );
     let mut profiles = Vec::new();
     let mut marks = Vec::new();
     for raw in &raw.profiles {
         check_name("profile", &raw.name, report);
+        let own = schedule::zone(raw.zone.as_ref(), report);
+        let zone = own.as_ref().or(zone.as_ref());
         let mut rules = |kind, list: &[RawRule], report: &mut Report<'_>| -> Vec<Rule> {
             list.iter()
-                .map(|raw| rule::validate(kind, raw, groups, &mut ids, report))
+                .map(|raw| rule::validate(kind, raw, zone, groups, &mut ids, report))
                 .collect()
         };
         let lists = Rules {
@@ -116,12 +125,14 @@ pub(super) fn validate(
     }
     claims::check(&profiles, &marks, report);
     let policy = Policy {
+        failsafe,
         profiles,
         path,
         scans: scans::validate(&raw.scans, groups, report),
         report: reporting::validate(&raw.report, report),
     };
     let marks = Marks {
+        failsafe: failsafe::marks(raw.failsafe.as_ref()),
         profiles: marks,
         scans: scans::marks(&raw.scans),
         report: reporting::marks(&raw.report),
@@ -141,12 +152,7 @@ fn places(raw: &RawProfile) -> ProfileMarks {
         let items = list.iter().flat_map(Spanned::get_ref);
         items.map(Spanned::span).collect()
     };
-    let rules = |rules: &[RawRule]| {
-        rules
-            .iter()
-            .map(|r| r.id.as_ref().map_or(r.span.clone(), Spanned::span))
-            .collect()
-    };
+    let rules = |rules: &[RawRule]| rules.iter().map(RawRule::place).collect();
     let text = |key: Option<&Spanned<String>>| key.map_or(raw.name.span(), Spanned::span);
     let containers = raw.containers.as_ref();
     ProfileMarks {

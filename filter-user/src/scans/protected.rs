@@ -8,8 +8,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::policy::{AddressSet, Policy, PrefixSet};
 
-/// Sources that are recorded when they scan, and never blocked: what `never_block` lists, what an allow rule names in
-/// `from`, and the host's gateways, resolvers and own addresses.
+/// Sources that are recorded when they scan, and never blocked: what `never_block` lists, what a failsafe or allow rule
+/// names in `from`, and the host's gateways, resolvers and own addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Protected {
     /// Whole prefix sets count.
@@ -24,7 +24,8 @@ impl Protected {
     #[must_use]
     pub fn new(policy: &Policy, gateways: &[IpAddr], own: &[IpAddr], resolvers: &[IpAddr]) -> Self {
         let mut allowed: Vec<Arc<PrefixSet>> = Vec::new();
-        for rule in policy.profiles.iter().flat_map(|profile| &profile.allow) {
+        let allow = policy.profiles.iter().flat_map(|profile| &profile.allow);
+        for rule in policy.failsafe.rules().iter().chain(allow) {
             if let AddressSet::Prefixes(set) = &rule.from
                 && !allowed.iter().any(|known| Arc::ptr_eq(known, set))
             {

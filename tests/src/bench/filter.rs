@@ -14,7 +14,7 @@ use filter_user::compile::{self, HostFacts, Route, RuleSlots};
 use filter_user::dataplane::conntrack::{ExistingFlow, Kind};
 use filter_user::dataplane::scans::ScanTables;
 use filter_user::dataplane::{Assignment, Dataplane, Pins, PolicyMark, Sizes, UNBOUND, XdpProgram};
-use filter_user::policy;
+use filter_user::policy::{self, Active};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -68,8 +68,13 @@ impl Filter {
             strict: vec![vec![LOOPBACK]],
             ..HostFacts::default()
         };
-        let compiled = compile::compile(&loaded.policy, &host, &mut RuleSlots::default())
-            .with_context(|| format!("the policy {name} cannot be compiled"))?;
+        let compiled = compile::compile(
+            &loaded.policy,
+            &Active::default(),
+            &host,
+            &mut RuleSlots::default(),
+        )
+        .with_context(|| format!("the policy {name} cannot be compiled"))?;
         let compiled_in = started.elapsed();
 
         // in the bpffs of our own namespace: one mounted below `directory` would keep that from being removed

@@ -151,6 +151,7 @@ impl Judge<'_> {
             destination: ip.destination,
             service,
         };
+        let saved = self.profile.saved(&packet, self.world);
         if let Some(rule) = self.profile.denied(&packet, self.world) {
             return ("drop_denied", Some(rule.id.clone()));
         }
@@ -164,11 +165,14 @@ impl Judge<'_> {
         {
             let control = &self.profile.control;
             match kind {
-                130 if control.nd => return ("pass_control", None),
+                130 if control.nd && saved.is_none() => return ("pass_control", None),
                 135..=137 if control.nd => return hop_limit(ip),
                 133 | 134 if control.ra => return hop_limit(ip),
                 _ => {}
             }
+        }
+        if let Some(rule) = saved {
+            return ("pass_rule", Some(rule.id.clone()));
         }
         let blocked = self.guards_host() && icmp.is_none() && self.world.blocks(packet.source);
         if blocked && self.lets_in(&packet) {

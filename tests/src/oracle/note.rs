@@ -92,6 +92,7 @@ impl Judge<'_> {
             _ => None,
         };
         let listed = reply.is_some_and(|kind| self.profile.lists_icmp(ip.source.is_ipv6(), kind))
+            && self.profile.saved(&mirrored, self.world).is_none()
             && self.profile.allowed(&mirrored, self.world).is_none();
         let mut flags = flags;
         if !listed && self.lets_in(&mirrored) {

@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 pub struct RawPolicy {
     /// Format version, always 1.
     pub version: u32,
+    /// Who always gets in; absent and empty are the same to the oracle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failsafe: Vec<RawRule>,
     /// Named lists of prefixes.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub groups: IndexMap<String, RawGroup>,

@@ -29,6 +29,8 @@ pub struct Profile {
     ethertypes: Vec<Option<u16>>,
     icmp_v4: Vec<u8>,
     icmp_v6: Vec<u8>,
+    /// Empty in a profile for container links.
+    failsafe: Vec<Rule>,
     allow: Vec<Rule>,
     deny: Vec<Rule>,
     send: Option<Vec<Rule>>,
@@ -92,10 +94,18 @@ pub enum Service {
 }
 
 impl Profile {
-    /// The first deny rule that matches.
+    /// The first failsafe rule that matches.
+    #[must_use]
+    pub fn saved(&self, packet: &Packet, world: &World) -> Option<&Rule> {
+        let mut rules = self.failsafe.iter();
+        rules.find(|rule| rule.matches(packet, world))
+    }
+
+    /// The first deny rule that matches, if no failsafe rule does.
     #[must_use]
     pub fn denied(&self, packet: &Packet, world: &World) -> Option<&Rule> {
-        self.deny.iter().find(|rule| rule.matches(packet, world))
+        let mut rules = self.deny.iter();
+        rules.find(|rule| rule.matches(packet, world) && self.saved(packet, world).is_none())
     }
 
     /// The first allow rule that matches.
@@ -104,11 +114,13 @@ impl Profile {
         self.allow.iter().find(|rule| rule.matches(packet, world))
     }
 
-    /// Whether such a packet needs no flow to come in: no deny rule, and an allow rule or an open profile.
+    /// Whether such a packet needs no flow to come in: no deny rule, and a failsafe or allow rule or an open profile.
     #[must_use]
     pub fn lets_in(&self, packet: &Packet, world: &World) -> bool {
         self.denied(packet, world).is_none()
-            && (self.default == Default_::Pass || self.allowed(packet, world).is_some())
+            && (self.default == Default_::Pass
+                || self.saved(packet, world).is_some()
+                || self.allowed(packet, world).is_some())
     }
 
     /// Whether some allow rule would match if only the source were another.
@@ -238,6 +250,12 @@ pub fn resolve(policy: &RawPolicy) -> Vec<Profile> {
                 .v6
                 .iter()
                 .filter_map(|kind| number(kind, icmp_v6))
+                .collect(),
+            failsafe: policy
+                .failsafe
+                .iter()
+                .filter(|_| raw.containers.is_none())
+                .map(|rule| resolve_rule(policy, rule))
                 .collect(),
             allow: raw
                 .allow

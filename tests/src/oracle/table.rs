@@ -5,6 +5,7 @@ mod antispoof;
 mod bindings;
 mod blocks;
 mod egress;
+mod failsafe;
 mod fragments;
 mod icmp;
 mod link;
@@ -51,6 +52,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(neighbours::cases());
     cases.extend(sends::cases());
     cases.extend(blocks::cases());
+    cases.extend(failsafe::cases());
     cases
 }
 

@@ -55,8 +55,10 @@ pub fn policy(dice: &mut Dice, world: &World) -> RawPolicy {
             let shadowed = maker.containers_by("c*");
             profiles.insert("shadowed".to_owned(), shadowed);
         }
+        let failsafe = maker.failsafe();
         return RawPolicy {
             version: 1,
+            failsafe,
             groups,
             profiles,
             scans: None,
@@ -82,8 +84,10 @@ pub fn policy(dice: &mut Dice, world: &World) -> RawPolicy {
             .collect();
         profiles.insert(format!("vlan-{i}"), maker.profile("lo", vlans));
     }
+    let failsafe = maker.failsafe();
     RawPolicy {
         version: 1,
+        failsafe,
         groups,
         profiles,
         scans: None,
@@ -181,6 +185,26 @@ impl Maker<'_> {
             to,
             ..self.rule("deny")
         }
+    }
+
+    fn failsafe(&mut self) -> Vec<RawRule> {
+        let count = self.dice.weighted(&[70, 20, 10]);
+        let rules = (0..count).map(|_| {
+            let (protocol, ports) = match self.dice.percent(60) {
+                true => {
+                    let (protocol, ports) = self.service();
+                    (Some(protocol), ports)
+                }
+                false => (None, None),
+            };
+            RawRule {
+                protocol,
+                ports,
+                from: Some(self.from()),
+                ..self.rule("failsafe")
+            }
+        });
+        rules.collect()
     }
 
     pub(super) fn rule(&mut self, kind: &str) -> RawRule {

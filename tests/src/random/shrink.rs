@@ -215,6 +215,11 @@ fn simpler_worlds(world: &World) -> Vec<World> {
 /// Every policy that is simpler by one thing.
 fn simplifications(policy: &RawPolicy) -> Vec<RawPolicy> {
     let mut all = Vec::new();
+    for at in 0..policy.failsafe.len() {
+        let mut simpler = policy.clone();
+        simpler.failsafe.remove(at);
+        all.push(simpler);
+    }
     for name in policy.profiles.keys() {
         let mut simpler = policy.clone();
         simpler.profiles.shift_remove(name);

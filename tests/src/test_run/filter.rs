@@ -18,7 +18,7 @@ use filter_user::dataplane::{
     Assignment, Dataplane, Pins, PolicyMark, PushError, Sizes, TcProgram, XdpProgram,
     counters as counted,
 };
-use filter_user::policy::{self, Policy};
+use filter_user::policy::{self, Active, Policy};
 use filter_user::scans::probe::Probe;
 use ipnet::IpNet;
 
@@ -219,7 +219,7 @@ impl Filter {
         let path = self.scratch.file("policy.toml", text)?;
         let loaded =
             policy::load(&path).map_err(|errors| anyhow!("the policy is refused:\n{errors}"))?;
-        let compiled = compile(&loaded.policy, host, &mut self.slots)?;
+        let compiled = compile(&loaded.policy, &Active::default(), host, &mut self.slots)?;
         Ok((loaded.policy, compiled))
     }
 

@@ -14,7 +14,7 @@ use filter_user::compile::{Compiled, HostFacts, RuleSlots, compile};
 use filter_user::dataplane::{
     Dataplane, LoadError, Pins, PolicyMark, PushError, Sizes, XdpProgram, counters,
 };
-use filter_user::policy::{self, Policy};
+use filter_user::policy::{self, Active, Policy};
 
 use crate::{CLOSED, OWN, REMOTE, WEB, filter};
 
@@ -51,6 +51,7 @@ impl Ground {
         let world = world();
         let compiled = compile(
             &policy,
+            &Active::default(),
             &HostFacts {
                 own_v4: world.own_v4,
                 own_v6: world.own_v6,

@@ -227,21 +227,17 @@ fn binding_text(binding: &Binding) -> String {
 
 /// Rules of a policy, and distinct prefixes in its address lists.
 pub(in crate::daemon) fn figures(policy: &Policy) -> (usize, usize) {
-    let rules = policy
-        .profiles
-        .iter()
-        .map(|profile| profile.rules().count());
     let mut sets = HashMap::new();
-    for profile in &policy.profiles {
-        let from = profile.rules().filter_map(|rule| match &rule.from {
-            policy::AddressSet::Prefixes(set) => Some(set),
-            policy::AddressSet::Any => None,
-        });
+    let from = policy.rules().filter_map(|rule| match &rule.from {
+        policy::AddressSet::Prefixes(set) => Some(set),
+        policy::AddressSet::Any => None,
+    });
+    let others = policy.profiles.iter().flat_map(|profile| {
         let antispoof = &profile.antispoof;
-        let others = [&antispoof.legitimate, &antispoof.egress_sources];
-        for set in from.chain(others.into_iter().flatten()) {
-            sets.insert(Arc::as_ptr(set), set.v4.len() + set.v6.len());
-        }
+        [&antispoof.legitimate, &antispoof.egress_sources]
+    });
+    for set in from.chain(others.flatten()) {
+        sets.insert(Arc::as_ptr(set), set.v4.len() + set.v6.len());
     }
-    (rules.sum(), sets.values().sum())
+    (policy.rules().count(), sets.values().sum())
 }

@@ -15,7 +15,7 @@ use super::super::view::View;
 use super::{Engine, News, attach};
 use crate::compile::{Compiled, RuleSlots, compile};
 use crate::dataplane::{Assignment, Dataplane, PolicyMark, PushError, Side, Staged, counters};
-use crate::policy::Loaded;
+use crate::policy::{Active, Loaded};
 
 /// Tables that no packet is judged by yet.
 struct Filled {
@@ -28,6 +28,7 @@ struct Filled {
 /// A policy that is compiled and in tables, and not in force.
 pub(in crate::daemon) struct Prepared {
     loaded: Loaded,
+    active: Active,
     slots: RuleSlots,
     links: Links,
     view: View,
@@ -56,8 +57,9 @@ impl Engine {
         let results = self.cni.read();
         let former = Former::of(&self.links, &self.view.bindings);
         let view = View::new(&loaded.policy, &links, &results, peers, &former);
-        let compiled =
-            compile(&loaded.policy, &view.facts, &mut slots).context("the policy does not fit")?;
+        let active = loaded.policy.active(SystemTime::now());
+        let compiled = compile(&loaded.policy, &active, &view.facts, &mut slots)
+            .context("the policy does not fit")?;
         self.refuse_foreign_programs(&links, &view)?;
         let in_use: HashMap<u32, u16> = counters::interface_slots(self.dataplane.pins())?
             .into_iter()
@@ -66,6 +68,7 @@ impl Engine {
         let filled = self.fill(&compiled, assignments(&plan.managed), mark)?;
         Ok(Prepared {
             loaded,
+            active,
             slots,
             links,
             view,
@@ -90,6 +93,7 @@ impl Engine {
     pub(in crate::daemon) fn commit(&mut self, prepared: Prepared, peers: &Peers) -> Result<u64> {
         let Prepared {
             loaded,
+            active,
             slots,
             links,
             view,
@@ -110,6 +114,7 @@ impl Engine {
             (self.loaded, self.slots, self.links, self.view, self.mark) = before;
             return Err(error);
         }
+        self.active = active;
         self.loaded_at = SystemTime::now();
         self.results = results;
         self.pace.count_all(peers);
@@ -203,15 +208,15 @@ impl Engine {
 
     /// Names the counters of rules, and begins those of new ones at zero.
     fn label_rules(&mut self) -> Result<()> {
-        let profile_of: HashMap<&str, &str> = self
-            .loaded
-            .policy
-            .profiles
-            .iter()
-            .flat_map(|profile| {
-                let rules = profile.rules();
-                rules.map(|rule| (rule.id.as_str(), profile.name.as_str()))
-            })
+        let policy = &self.loaded.policy;
+        let of_profiles = policy.profiles.iter().flat_map(|profile| {
+            let rules = profile.rules();
+            rules.map(|rule| (rule.id.as_str(), profile.name.as_str()))
+        });
+        let failsafe = policy.failsafe.rules().iter();
+        let profile_of: HashMap<&str, &str> = failsafe
+            .map(|rule| (rule.id.as_str(), "failsafe"))
+            .chain(of_profiles)
             .collect();
         let pins = self.dataplane.pins();
         counters::zero_rules(pins, &self.slots.take_fresh())?;
