@@ -4,6 +4,7 @@
 //! end the process. `main` calls them and turns the [`Outcome`] into an exit code.
 
 mod arguments;
+pub mod audit;
 pub mod block;
 pub mod check;
 pub mod counters;
@@ -14,6 +15,8 @@ pub mod documents;
 pub mod events;
 mod lines;
 mod logging;
+pub mod manifest;
+pub mod metrics;
 mod output;
 pub mod policy;
 mod privilege;

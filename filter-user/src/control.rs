@@ -10,23 +10,29 @@
 //! is not there, 409 for what must not be done or for which there is no room, 413 for what is too long, 503 for what
 //! cannot be answered now.
 
+mod audit;
+mod certificates;
 mod client;
 mod connection;
 mod feed;
 mod guard;
 mod lines;
 mod listener;
+mod metrics;
 mod observe;
 mod openapi;
 mod operations;
 mod peer;
 pub mod policy;
 mod recorder;
+mod remote;
 mod request;
 mod scans;
 mod seats;
+mod secured;
 mod server;
 mod socket;
+mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -35,23 +41,30 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::mpsc;
 
 use crate::access::Directory;
+use crate::audit::Log;
+use crate::dataplane::Pins;
 use crate::report::event::EventRecord;
 use crate::report::scans::ScanStatus;
-use crate::report::status::Status;
+use crate::report::status::{SettingsStatus, Status};
 use crate::scans::record::Report;
 use feed::Feed;
 use peer::Names;
 use recorder::Recorder;
 
+pub use audit::{AuditList, AuditQuery, audit, audit_lines};
 pub use client::{
     ClientError, Lines, block, blocks, events, reports, scan, scans, status, unblock,
 };
+pub use metrics::read as metrics;
 pub use openapi::document as openapi;
-pub use recorder::{Audited, Record};
+pub use recorder::{Audited, Record, Unrecorded};
+pub use remote::Remote;
 pub use request::{Answer, Refusal, Request};
 pub use scans::{BlockList, BlockOrder, ScanList, blockable};
-pub use server::serve;
+pub use secured::{Certificates, Secured};
+pub use server::{serve, serve_remote};
 pub use socket::{bind, open_to, path};
+pub use target::Target;
 
 /// Sampled drops, and reports, kept for readers that come later.
 pub const RECENT_EVENTS: usize = feed::RECENT;
@@ -68,6 +81,9 @@ pub struct Shared {
     directory: RwLock<Arc<Directory>>,
     names: Names,
     recorder: RwLock<Recorder>,
+    audit: RwLock<Option<Arc<Log>>>,
+    settings: RwLock<(Option<SettingsStatus>, Vec<String>)>,
+    pins: RwLock<Option<Pins>>,
 }
 
 impl Shared {
@@ -96,12 +112,32 @@ impl Shared {
         self.names.clear();
     }
 
+    /// What `status` says of the daemon's own settings from now on, and what somebody should look at in them.
+    pub fn set_settings(&self, settings: SettingsStatus, warnings: Vec<String>) {
+        *self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = (Some(settings), warnings);
+    }
+
+    /// Where the kernel's counters are.
+    pub fn set_pins(&self, pins: Pins) {
+        *self.pins.write().unwrap_or_else(PoisonError::into_inner) = Some(pins);
+    }
+
     /// Where control actions are recorded from now on. Until then they are not.
     pub fn record_with(&self, log: Arc<dyn Record>) {
-        *self
+        let mut recorder = self
             .recorder
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = Recorder::new(Some(log));
+            .unwrap_or_else(PoisonError::into_inner);
+        *recorder = recorder.with_log(log);
+    }
+
+    /// The same, with the record that is shown to who asks.
+    pub fn set_audit(&self, log: Arc<Log>) {
+        self.record_with(Arc::<Log>::clone(&log));
+        *self.audit.write().unwrap_or_else(PoisonError::into_inner) = Some(log);
     }
 
     /// Keeps a sampled drop and hands it to all who follow. Never waits for them.
@@ -129,12 +165,30 @@ impl Shared {
         )
     }
 
+    fn pins(&self) -> Option<Pins> {
+        self.pins
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn unrecorded(&self) -> u64 {
+        self.recorder().missing()
+    }
+
     fn names(&self) -> &Names {
         &self.names
     }
 
     fn recorder(&self) -> Recorder {
         self.recorder
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn audit(&self) -> Option<Arc<Log>> {
+        self.audit
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -151,9 +205,17 @@ impl Shared {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        let (settings, warnings) = self
+            .settings
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut status = Arc::unwrap_or_clone(status);
+        status.warnings.extend(warnings);
         Some(Status {
             scans,
-            ..Arc::unwrap_or_clone(status)
+            settings,
+            ..status
         })
     }
 }

@@ -11,8 +11,8 @@ mod lock;
 mod managed;
 mod pace;
 mod policies;
-mod record;
 mod scans;
+mod settings;
 mod topology;
 mod view;
 
@@ -28,24 +28,25 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::access::Directory;
 use crate::control::policy::Order;
 use crate::control::{self, Shared};
 use crate::dataplane::{Pins, in_force};
 use crate::policy::Policy;
 use crate::report::status::Status;
-use crate::settings::Settings;
 pub use bindings::cni::CACHE as CNI_CACHE;
 use engine::Engine;
 use links::{Links, Peers, Watch};
 use policies::Policies;
 use scans::Teller;
+use settings::Keeper;
 
 /// What a daemon is told.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The policy file.
     pub policy: PathBuf,
+    /// The file of its own settings; `None`: the one in the usual place, if there is one.
+    pub settings: Option<PathBuf>,
     /// Where it may keep files.
     pub state_dir: PathBuf,
     /// Lock and control socket.
@@ -58,8 +59,6 @@ pub struct Options {
     pub cni_cache: PathBuf,
     /// Read the policy file again when it changes.
     pub watch: bool,
-    /// Who may do what, and what is kept.
-    pub settings: Settings,
 }
 
 /// The kernel or a privilege that is missing.
@@ -86,15 +85,13 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         tracing::warn!(path = %options.state_dir.display(), %error, "no state directory");
     }
     let _lock = lock::take(&options.run_dir)?;
+    let mut keeper = Keeper::start(options.settings.as_deref());
     // before the first look, so that nothing that changes in between is missed
     let mut watch = Watch::start().context("cannot watch links and addresses")?;
-    let recorder = record::open(&options.state_dir, &options.settings.audit);
-    let mut policies = Policies::open(
-        &options.state_dir,
-        options.policy.clone(),
-        options.settings.clone(),
-        Arc::clone(&recorder),
-    );
+    let shared = Arc::new(Shared::new());
+    let recorder = keeper.record(&shared, &options.state_dir);
+    let mut policies = Policies::open(&options.state_dir, options.policy.clone(), recorder);
+    policies.follow(&keeper);
     let kernel = in_force::policy(&Pins::at(&options.bpffs))
         .context("cannot tell which policy is in force")?;
     let choice = policies.choose(kernel)?;
@@ -109,16 +106,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         .await
         .context("cannot list links and addresses")?;
     engine.reconcile(links, peers);
-    let shared = Arc::new(Shared::new());
-    shared.record_with(recorder);
-    let directory = Directory::new(&options.settings.roles);
-    for unknown in directory.unknown() {
-        tracing::warn!("the settings give a role to {unknown}, which this host does not know");
-    }
-    let open = directory.names_somebody();
-    shared.set_directory(directory);
     let listener = control::bind(&options.run_dir)?;
-    control::open_to(&options.run_dir, open)?;
+    shared.set_pins(Pins::at(&options.bpffs));
+    keeper.share(&shared, &options.run_dir).await?;
     shared.set_status(status(&engine, &policies));
     let orders = shared.orders();
     let events = events::Reader::new(engine.events()?).context("cannot read sampled drops")?;
@@ -157,6 +147,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         watch,
         shared,
         teller,
+        keeper,
+        run_dir: options.run_dir,
         follow_file: options.watch,
     };
     let outcome = main.serve(orders, hangup, shutdown).await;
@@ -181,6 +173,8 @@ struct Main {
     watch: Watch,
     shared: Arc<Shared>,
     teller: Teller,
+    keeper: Keeper,
+    run_dir: PathBuf,
     /// Read the policy file again when it changes.
     follow_file: bool,
 }
@@ -202,7 +196,14 @@ impl Main {
             let confirm_in = self.policies.confirm_in();
             tokio::select! {
                 () = &mut shutdown => return Ok(()),
-                _ = hangup.recv() => self.reload("reload").await,
+                _ = hangup.recv() => {
+                    self.keeper.reread();
+                    if let Err(error) = self.keeper.share(&self.shared, &self.run_dir).await {
+                        tracing::error!(error = format!("{error:#}"), "the control socket keeps its mode");
+                    }
+                    self.policies.follow(&self.keeper);
+                    self.reload("reload").await;
+                }
                 Some(order) = orders.recv() => {
                     self.policies.obey(order, &mut self.engine, &mut self.watch).await;
                     self.tell();

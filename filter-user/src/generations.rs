@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::approval::{Accepted, Approval};
 use crate::durable;
 use crate::policy::Bundle;
+use crate::settings::GenerationSettings;
 
 pub use deadline::{Clocks, Deadline};
 pub use record::{Generation, Origin};
@@ -119,9 +120,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store of a state directory and makes it if it is not there. At most `keep` generations are kept, that
-    /// in force and the one before it always.
-    pub fn open(state_dir: &Path, keep: u32) -> Result<Self, StoreError> {
+    /// Opens the store of a state directory and makes it if it is not there.
+    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let directory = state_dir.join("policy");
         durable::make_directory(&directory).map_err(at("make", &directory))?;
         let path = directory.join(STATE);
@@ -141,13 +141,18 @@ impl Store {
         };
         let mut store = Self {
             directory,
-            keep: keep.max(2) as usize,
+            keep: GenerationSettings::default().keep as usize,
             state,
         };
         // numbers are never given away twice, even if the state was lost
         let highest = store.numbers()?.last().copied().unwrap_or_default();
         store.state.last = store.state.last.max(highest);
         Ok(store)
+    }
+
+    /// At most so many generations are kept from now on, that in force and one more always.
+    pub fn keep(&mut self, number: u32) {
+        self.keep = number.max(2) as usize;
     }
 
     /// What is in force and under way.
@@ -339,7 +344,7 @@ mod tests {
     #[test]
     fn what_is_added_is_found_by_the_next_one() {
         let scratch = tempfile::tempdir().unwrap();
-        let mut store = Store::open(scratch.path(), 20).unwrap();
+        let mut store = Store::open(scratch.path()).unwrap();
         let first = store.add(record("aa"), &bundle("one"), None).unwrap();
         assert_eq!(first.number, 1);
         store.update(|state| state.current = 1).unwrap();
@@ -351,7 +356,7 @@ mod tests {
             .add(record("bb"), &bundle("two"), Some(&approval))
             .unwrap();
 
-        let store = Store::open(scratch.path(), 20).unwrap();
+        let store = Store::open(scratch.path()).unwrap();
         assert_eq!((store.state().current, store.state().last), (1, 2));
         assert_eq!(numbers(&store), [1, 2]);
         assert_eq!(store.bundle(2).unwrap(), bundle("two"));
@@ -367,7 +372,8 @@ mod tests {
     #[test]
     fn the_oldest_go_but_never_those_that_are_needed() {
         let scratch = tempfile::tempdir().unwrap();
-        let mut store = Store::open(scratch.path(), 3).unwrap();
+        let mut store = Store::open(scratch.path()).unwrap();
+        store.keep(3);
         for _ in 0..5 {
             store.add(record("aa"), &bundle("one"), None).unwrap();
         }
@@ -390,7 +396,7 @@ mod tests {
     #[test]
     fn a_half_made_generation_is_none() {
         let scratch = tempfile::tempdir().unwrap();
-        let mut store = Store::open(scratch.path(), 3).unwrap();
+        let mut store = Store::open(scratch.path()).unwrap();
         let half = scratch.path().join("policy/.new");
         fs::create_dir(&half).unwrap();
         fs::write(half.join("bundle.json"), "{").unwrap();
@@ -402,11 +408,11 @@ mod tests {
     #[test]
     fn a_number_is_never_given_away_twice() {
         let scratch = tempfile::tempdir().unwrap();
-        let mut store = Store::open(scratch.path(), 3).unwrap();
+        let mut store = Store::open(scratch.path()).unwrap();
         store.add(record("aa"), &bundle("one"), None).unwrap();
         store.add(record("aa"), &bundle("one"), None).unwrap();
         // the state was never written
-        let mut store = Store::open(scratch.path(), 3).unwrap();
+        let mut store = Store::open(scratch.path()).unwrap();
         assert_eq!(
             store
                 .add(record("aa"), &bundle("one"), None)
@@ -419,9 +425,9 @@ mod tests {
     #[test]
     fn a_broken_state_is_set_aside() {
         let scratch = tempfile::tempdir().unwrap();
-        drop(Store::open(scratch.path(), 3).unwrap());
+        drop(Store::open(scratch.path()).unwrap());
         fs::write(scratch.path().join("policy/state.json"), "{\"current\":").unwrap();
-        let store = Store::open(scratch.path(), 3).unwrap();
+        let store = Store::open(scratch.path()).unwrap();
         assert_eq!(store.state(), &State::default());
         assert!(scratch.path().join("policy/state.json.broken").exists());
     }

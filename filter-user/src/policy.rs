@@ -1,4 +1,4 @@
-//! The policy front end: reads a policy file and the prefix files it names, and turns them into a
+//! The policy front end: reads policy files and the prefix files they name, and turns them into a
 //! validated [`Policy`]. It must never touch the kernel, and never stop at the first mistake:
 //! every error is reported with its place in the file and its cure.
 
@@ -8,8 +8,11 @@ mod cidr;
 mod claims;
 mod containers;
 mod diagnostic;
+mod document;
 mod failsafe;
+mod files;
 mod group;
+mod include;
 mod interface;
 mod keys;
 mod lint;
@@ -39,3 +42,5 @@ pub use diagnostic::{Diagnostic, Diagnostics, Location, Severity};
 pub(crate) use load::hex;
 pub use load::{Loaded, gather, load, load_bundle};
 pub use model::*;
+pub(crate) use source::Source;
+pub(crate) use suggest::cure as suggest;

@@ -2,9 +2,11 @@
 //!
 //! Nothing here reads the kernel or talks to the daemon, and nothing here decides where output goes.
 
+pub mod audit;
 pub mod counters;
 pub mod event;
 mod headers;
+pub mod metrics;
 pub mod pinned;
 pub mod policy;
 pub mod rates;

@@ -189,7 +189,7 @@ impl Line {
             value.ok_or_else(|| format!("option `{}` needs a value in quotes", printable(name)));
         match name.to_ascii_lowercase().as_str() {
             "namespaces" => {
-                self.namespaces = Some(value?.split(',').map(namespace).collect::<Result<_, _>>()?)
+                self.namespaces = Some(value?.split(',').map(namespace).collect::<Result<_, _>>()?);
             }
             "valid-after" => self.after = Some(moment(value?)?),
             "valid-before" => self.before = Some(moment(value?)?),

@@ -53,18 +53,20 @@ impl Log {
     /// # Errors
     /// It cannot be written; the record is as it was before.
     pub fn append(&self, event: Event) -> io::Result<Record> {
-        self.append_repeated(event, 1)
+        self.append_repeated(event, 0)
     }
 
-    /// The same for what happened several times within a moment.
+    /// The same for what came `times` times more since it was recorded first.
     ///
     /// # Errors
     /// See [`Self::append`].
-    pub fn append_repeated(&self, event: Event, times: u32) -> io::Result<Record> {
-        let record = self.with(|open, settings| open.append(settings, event, times))?;
-        // an error means that nobody follows
-        let _ = self.followers.send(Arc::new(record.clone()));
-        Ok(record)
+    pub fn append_repeated(&self, event: Event, times: u64) -> io::Result<Record> {
+        self.with(|open, settings| {
+            let record = open.append(settings, event, times)?;
+            // an error means that nobody follows
+            let _ = self.followers.send(Arc::new(record.clone()));
+            Ok(record)
+        })
     }
 
     /// Whether what is done now can be recorded. To be asked before a policy is changed.
@@ -75,10 +77,12 @@ impl Log {
         self.with(Open::check)
     }
 
-    /// Records as they are written from now on.
-    #[must_use]
-    pub fn follow(&self) -> broadcast::Receiver<Arc<Record>> {
-        self.followers.subscribe()
+    /// The number of the last record, and those that come after it.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub fn follow(&self) -> io::Result<(u64, broadcast::Receiver<Arc<Record>>)> {
+        self.with(|open, _| Ok((open.last.seq, self.followers.subscribe())))
     }
 
     /// Where it is.
@@ -199,7 +203,7 @@ impl Open {
             reserve: Reserve::default(),
         };
         for note in notes {
-            open.append(settings, recovered(note), 1)?;
+            open.append(settings, recovered(note), 0)?;
         }
         open.write_head()?;
         open.prune(settings)?;
@@ -216,7 +220,7 @@ impl Open {
         (there.dev(), there.ino(), there.len()) == (here.dev(), here.ino(), self.bytes)
     }
 
-    fn append(&mut self, settings: &AuditSettings, event: Event, times: u32) -> io::Result<Record> {
+    fn append(&mut self, settings: &AuditSettings, event: Event, times: u64) -> io::Result<Record> {
         let (record, line) = Record::seal(event, times, SystemTime::now(), &self.last)?;
         if self.bytes > 0 && self.bytes + line.len() as u64 > settings.file_bytes {
             self.rotate(settings)?;

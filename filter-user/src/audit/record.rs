@@ -45,9 +45,9 @@ pub struct Record {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
-    /// How many times within a moment; left out: once.
+    /// It came so many times more within a moment after it was first recorded; left out: this is the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repeated: Option<u32>,
+    pub repeated: Option<u64>,
     /// Hash of the record before; zeros in the first.
     pub previous: String,
     /// SHA-256 over the line without this member, in hex.
@@ -96,7 +96,7 @@ impl Record {
     /// The record that follows `after`, and its line with a newline. Texts that are too long are cut.
     pub(super) fn seal(
         mut event: Event,
-        repeated: u32,
+        repeated: u64,
         time: SystemTime,
         after: &Link,
     ) -> io::Result<(Self, String)> {
@@ -105,7 +105,7 @@ impl Record {
             seq: after.seq + 1,
             time: time::rfc3339(time),
             event,
-            repeated: (repeated > 1).then_some(repeated),
+            repeated: (repeated > 0).then_some(repeated),
             previous: after.hash.clone(),
             hash: String::new(),
         };

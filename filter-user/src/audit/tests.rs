@@ -10,7 +10,7 @@ use super::*;
 use crate::access::{Actor, Role, Via};
 use crate::settings::AuditSettings;
 
-pub(super) fn event(subject: &str) -> Event {
+pub(crate) fn event(subject: &str) -> Event {
     Event {
         actor: Actor {
             name: "alice".to_owned(),
@@ -285,7 +285,9 @@ fn filters_pick() {
 fn who_follows_gets_what_comes() {
     let directory = TempDir::new().unwrap();
     let log = Log::open(directory.path(), &AuditSettings::default()).unwrap();
-    let mut follower = log.follow();
+    log.append(event("before")).unwrap();
+    let (last, mut follower) = log.follow().unwrap();
+    assert_eq!(last, 1);
     let record = log.append(event("one")).unwrap();
     assert_eq!(*follower.try_recv().unwrap(), record);
 }

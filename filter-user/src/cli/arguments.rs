@@ -1,5 +1,7 @@
 //! What may be typed, with its help. Defaults and limits of values stand here, their meaning elsewhere.
 
+mod audit;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use ipnet::IpNet;
 use crate::control;
 use crate::daemon::CNI_CACHE;
 use crate::policy::Scans as ScanPolicy;
+pub use audit::*;
 
 /// Edge filter for Linux: drops what a policy does not let in before the network stack sees it.
 #[derive(Debug, Parser)]
@@ -53,6 +56,18 @@ pub struct Globals {
     /// BPF file system; everything is pinned in its directory `edgefilter`
     #[arg(long, global = true, env = "EDGEFILTER_BPFFS", value_name = "DIR", default_value = "/sys/fs/bpf", value_hint = ValueHint::DirPath, help_heading = "Global options")]
     pub bpffs: PathBuf,
+    /// Ask the daemon at this address over TLS instead of the one on this host
+    #[arg(long, global = true, env = "EDGEFILTER_REMOTE", value_name = "HOST:PORT", requires_all = ["tls_ca", "tls_cert", "tls_key"], help_heading = "Control over the network")]
+    pub remote: Option<String>,
+    /// Who signed that daemon's certificate (PEM)
+    #[arg(long, global = true, env = "EDGEFILTER_TLS_CA", value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Control over the network")]
+    pub tls_ca: Option<PathBuf>,
+    /// The certificate to show to it (PEM)
+    #[arg(long, global = true, env = "EDGEFILTER_TLS_CERT", value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Control over the network")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, global = true, env = "EDGEFILTER_TLS_KEY", value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Control over the network")]
+    pub tls_key: Option<PathBuf>,
     /// Print JSON: one document on standard output and nothing else there
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
@@ -98,6 +113,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   edgefilter check edge.toml
+  edgefilter check --settings /etc/edgefilter/daemon.toml
   edgefilter --json check edge.toml | jq '.errors[].message'")]
     Check(Check),
     /// Show what a policy would change, and change nothing
@@ -197,6 +213,32 @@ Examples:
   edgefilter block remove 198.51.100.7"
     )]
     Block(Block),
+    /// Show or check the record of who did what to the filter
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  edgefilter audit show --since 2h
+  edgefilter audit verify"
+    )]
+    Audit(Audit),
+    /// Print the manifest of a policy, for people to sign
+    ///
+    /// It names every file of the policy by its hash. A daemon that requires signatures takes a policy with its manifest
+    /// and enough signatures beside it: FILE.manifest, FILE.manifest.NAME.sig.
+    #[command(after_help = "\
+Examples:
+  edgefilter manifest edge.toml --serial 7 > edge.toml.manifest
+  ssh-keygen -Y sign -n edgefilter -f ~/.ssh/id_ed25519 edge.toml.manifest")]
+    Manifest(Manifest),
+    /// Print what the filter counts, as Prometheus reads it
+    ///
+    /// The text of `GET /v1/metrics`, in the OpenMetrics format; with --json as one string.
+    #[command(after_help = "\
+Examples:
+  edgefilter metrics
+  edgefilter metrics | grep edgefilter_policy_load_ok")]
+    Metrics,
     /// Examine whether an interface and this host can carry the filter
     ///
     /// Only looks. Exit code 1 if a check fails.
@@ -231,6 +273,9 @@ Examples:
 /// See [`Command::Run`].
 #[derive(Args, Debug)]
 pub struct Run {
+    /// The daemon's own settings: roles, approvals, bounds [default: /etc/edgefilter/daemon.toml if it exists]
+    #[arg(long, env = "EDGEFILTER_SETTINGS", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub settings: Option<PathBuf>,
     /// The policy file
     #[arg(long, env = "EDGEFILTER_POLICY", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub policy: PathBuf,
@@ -304,7 +349,10 @@ pub struct GenerationsOf {
 /// See [`Command::Check`].
 #[derive(Args, Debug)]
 pub struct Check {
-    /// The policy file
+    /// FILE holds the daemon's own settings, not a policy
+    #[arg(long)]
+    pub settings: bool,
+    /// The file
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
 }

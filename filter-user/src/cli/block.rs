@@ -9,11 +9,11 @@ use crate::report::scans;
 
 /// Shows blocks, adds one or takes one off.
 pub fn block(globals: &Globals, action: &Block, out: &mut Output<'_>) -> Result<Outcome> {
-    let run_dir = &globals.run_dir;
+    let server = &globals.daemon()?;
     daemon::ask(globals, async {
         match action {
             Block::List => {
-                let list = control::blocks(run_dir).await?;
+                let list = control::blocks(server).await?;
                 if !out.json && list.blocks.is_empty() {
                     note("edgefilter: no source is blocked");
                 } else {
@@ -21,11 +21,11 @@ pub fn block(globals: &Globals, action: &Block, out: &mut Output<'_>) -> Result<
                 }
             }
             Block::Add(add) => {
-                let block = control::block(run_dir, add.source, add.ttl).await?;
+                let block = control::block(server, add.source, add.ttl).await?;
                 out.show(&block, |_| scans::block(&block))?;
             }
             Block::Remove(remove) => {
-                let block = control::unblock(run_dir, remove.source).await?;
+                let block = control::unblock(server, remove.source).await?;
                 out.show(&block, |_| {
                     format!("{} is not blocked any more\n", scans::source(block.source))
                 })?;

@@ -13,27 +13,21 @@ use serde_json::json;
 
 use super::output::{note, show_diagnostics};
 use super::{Check, Color, Globals, Outcome, Output};
+use crate::access::Directory;
 use crate::compile::{HostFacts, RuleSlots, compile};
 use crate::dataplane::Sizes;
 use crate::policy::{self, Active, AddressSet, Destination, Policy, PrefixSet};
+use crate::settings;
 
 /// Checks the file. Diagnostics go to standard error, or into the document.
 pub fn check(globals: &Globals, arguments: &Check, out: &mut Output<'_>) -> Result<Outcome> {
     let file = &arguments.file;
+    if arguments.settings {
+        return check_settings(globals, file, out);
+    }
     let loaded = match policy::load(file) {
         Ok(loaded) => loaded,
-        Err(diagnostics) => {
-            if out.json {
-                let mut document = diagnostics.to_json();
-                document["ok"] = false.into();
-                document["file"] = file.to_string_lossy().into();
-                out.document(&document)?;
-            } else {
-                show_diagnostics(&diagnostics, globals.color);
-                note(&format!("{}: {}", file.display(), summary(&diagnostics)));
-            }
-            return Ok(Outcome::Refused);
-        }
+        Err(diagnostics) => return refuse(globals, file, &diagnostics, out),
     };
     let policy = &loaded.policy;
     let mut document = loaded.warnings.to_json();
@@ -84,6 +78,50 @@ pub fn check(globals: &Globals, arguments: &Check, out: &mut Output<'_>) -> Resu
         ))?;
     }
     Ok(Outcome::Done)
+}
+
+fn refuse(
+    globals: &Globals,
+    file: &Path,
+    diagnostics: &policy::Diagnostics,
+    out: &mut Output<'_>,
+) -> Result<Outcome> {
+    if out.json {
+        let mut document = diagnostics.to_json();
+        document["ok"] = false.into();
+        document["file"] = file.to_string_lossy().into();
+        out.document(&document)?;
+    } else {
+        show_diagnostics(diagnostics, globals.color);
+        note(&format!("{}: {}", file.display(), summary(diagnostics)));
+    }
+    Ok(Outcome::Refused)
+}
+
+fn check_settings(globals: &Globals, file: &Path, out: &mut Output<'_>) -> Result<Outcome> {
+    match settings::read(file) {
+        Ok(settings) => {
+            let unknown = Directory::new(&settings.roles).unknown().to_vec();
+            if out.json {
+                let warnings: Vec<_> = unknown
+                    .iter()
+                    .map(|text| json!({ "message": text }))
+                    .collect();
+                out.document(&json!({
+                    "ok": true,
+                    "file": file.to_string_lossy(),
+                    "warnings": warnings,
+                }))?;
+            } else {
+                for warning in &unknown {
+                    note(&format!("{}: warning: {warning}", file.display()));
+                }
+                out.text(&format!("{}: ok\n", file.display()))?;
+            }
+            Ok(Outcome::Done)
+        }
+        Err(diagnostics) => refuse(globals, file, &diagnostics, out),
+    }
 }
 
 /// Bytes of the kernel's tables for this policy, both banks; or why there is no room for it.

@@ -12,7 +12,7 @@ pub fn events(globals: &Globals, arguments: &Events, out: &mut Output<'_>) -> Re
     daemon::ask(globals, async {
         if arguments.follow {
             let last = arguments.last.unwrap_or(lines::LAST_WITH_FOLLOW);
-            let events = control::events(&globals.run_dir, true, last).await?;
+            let events = control::events(globals.daemon()?, true, last).await?;
             lines::follow(events, EventRecord::render, out).await
         } else {
             kept(globals, arguments, out).await
@@ -22,7 +22,7 @@ pub fn events(globals: &Globals, arguments: &Events, out: &mut Output<'_>) -> Re
 
 async fn kept(globals: &Globals, arguments: &Events, out: &mut Output<'_>) -> Result<Outcome> {
     let last = arguments.last.unwrap_or(control::RECENT_EVENTS);
-    let mut events = control::events(&globals.run_dir, false, last).await?;
+    let mut events = control::events(globals.daemon()?, false, last).await?;
     let mut kept = Vec::new();
     while let Some(line) = events.next().await? {
         kept.push(line);

@@ -13,11 +13,24 @@ pub(super) const LAST_WITH_FOLLOW: usize = 10;
 
 /// Shows line after line, until the daemon or the reader ends.
 pub(super) async fn follow<T: DeserializeOwned>(
+    lines: Lines,
+    render: impl Fn(&T) -> String,
+    out: &mut Output<'_>,
+) -> Result<Outcome> {
+    follow_some(lines, |_| true, render, out).await
+}
+
+/// The same for those items only that are picked.
+pub(super) async fn follow_some<T: DeserializeOwned>(
     mut lines: Lines,
+    picks: impl Fn(&T) -> bool,
     render: impl Fn(&T) -> String,
     out: &mut Output<'_>,
 ) -> Result<Outcome> {
     while let Some(line) = lines.next().await? {
+        if matches!(serde_json::from_str(&line), Ok(Line::Item(item)) if !picks(&item)) {
+            continue;
+        }
         if out.json {
             check(&line)?;
             out.text(&(line + "\n"))?;

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::output::{note, show_diagnostics};
 use super::{Apply, GenerationsOf, Globals, Outcome, Output, Plan, RollbackTo, TermsOf, daemon};
+use crate::approval;
 use crate::control::policy::{
     self as control, Applied, Push, Rollback, Terms, confirm_policy, generation, generations,
 };
@@ -18,8 +19,9 @@ pub fn plan(globals: &Globals, arguments: &Plan, out: &mut Output<'_>) -> Result
     let Some(push) = gather(globals, &arguments.file, Terms::default(), out)? else {
         return Ok(Outcome::Refused);
     };
+    let server = &globals.daemon()?;
     daemon::ask(globals, async {
-        let plan = push.plan(&globals.run_dir).await?;
+        let plan = push.plan(server).await?;
         let refused = !plan.objections.is_empty();
         out.show(&plan, |colour| report::plan(&plan, colour))?;
         Ok(if refused {
@@ -36,16 +38,18 @@ pub fn apply(globals: &Globals, arguments: &Apply, out: &mut Output<'_>) -> Resu
     let Some(push) = gather(globals, &arguments.file, terms, out)? else {
         return Ok(Outcome::Refused);
     };
+    let server = &globals.daemon()?;
     daemon::ask(globals, async {
-        let applied = push.apply(&globals.run_dir).await?;
+        let applied = push.apply(server).await?;
         show(&applied, out)
     })
 }
 
 /// Keeps what is in force.
 pub fn confirm(globals: &Globals, out: &mut Output<'_>) -> Result<Outcome> {
+    let server = &globals.daemon()?;
     daemon::ask(globals, async {
-        let kept = confirm_policy(&globals.run_dir).await?;
+        let kept = confirm_policy(server).await?;
         out.show(&kept, |_| {
             format!("generation {} stays in force\n", kept.number)
         })?;
@@ -63,8 +67,9 @@ pub fn rollback(
         to: arguments.generation,
         terms: terms(&arguments.terms),
     };
+    let server = &globals.daemon()?;
     daemon::ask(globals, async {
-        let applied = rollback.apply(&globals.run_dir).await?;
+        let applied = rollback.apply(server).await?;
         show(&applied, out)
     })
 }
@@ -75,14 +80,15 @@ pub fn show_generations(
     arguments: &GenerationsOf,
     out: &mut Output<'_>,
 ) -> Result<Outcome> {
+    let server = &globals.daemon()?;
     daemon::ask(globals, async {
         match arguments.number {
             Some(number) => {
-                let one = generation(&globals.run_dir, number).await?;
+                let one = generation(server, number).await?;
                 out.show(&one, |_| report::files(&one))?;
             }
             None => {
-                let all = generations(&globals.run_dir).await?;
+                let all = generations(server).await?;
                 out.show(&all, |colour| report::generations(&all, colour))?;
             }
         }
@@ -113,9 +119,11 @@ fn gather(
             if !out.json {
                 show_diagnostics(&loaded.warnings, globals.color);
             }
+            let approval = approval::read(file)
+                .with_context(|| format!("cannot read the signatures of {}", file.display()))?;
             Ok(Some(Push {
                 bundle,
-                approval: None,
+                approval,
                 terms,
             }))
         }

@@ -39,7 +39,10 @@ pub fn is_missing(error: &Error) -> bool {
             _ => {
                 cause.is::<Unsupported>()
                     || cause.is::<Unreadable>()
-                    || matches!(cause.downcast_ref(), Some(ClientError::Denied { .. }))
+                    || matches!(
+                        cause.downcast_ref(),
+                        Some(ClientError::Denied { .. } | ClientError::Forbidden(_))
+                    )
             }
         }
     })

@@ -10,7 +10,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Color, Globals, Outcome, Run, logging};
 use crate::daemon;
-use crate::settings::Settings;
 
 /// Threads that do the daemon's work; what may take long is started on others.
 const WORKERS: usize = 2;
@@ -25,13 +24,13 @@ pub fn run(globals: &Globals, arguments: &Run) -> Result<Outcome> {
     logging::start(&arguments.log, globals.json, colour)?;
     let options = daemon::Options {
         policy: arguments.policy.clone(),
+        settings: arguments.settings.clone(),
         state_dir: globals.state_dir.clone(),
         run_dir: globals.run_dir.clone(),
         bpffs: globals.bpffs.clone(),
         flows: arguments.flows,
         cni_cache: arguments.cni_cache.clone(),
         watch: arguments.watch,
-        settings: Settings::default(),
     };
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)

@@ -12,20 +12,20 @@ const CLOSED: usize = 20;
 
 /// Shows one, or the list; with `--follow` what happens from now on.
 pub fn scans(globals: &Globals, arguments: &Scans, out: &mut Output<'_>) -> Result<Outcome> {
-    let run_dir = &globals.run_dir;
+    let server = &globals.daemon()?;
     daemon::ask(globals, async {
         if arguments.follow {
             let last = arguments.last.unwrap_or(lines::LAST_WITH_FOLLOW);
-            let reports = control::reports(run_dir, last).await?;
+            let reports = control::reports(server, last).await?;
             return lines::follow(reports, scans::report, out).await;
         }
         if let Some(id) = &arguments.id {
-            let scan = control::scan(run_dir, id).await?;
+            let scan = control::scan(server, id).await?;
             out.show(&scan, |colour| scans::scan(&scan, colour))?;
             return Ok(Outcome::Done);
         }
         let closed = if arguments.all { usize::MAX } else { CLOSED };
-        let list = control::scans(run_dir, closed).await?;
+        let list = control::scans(server, closed).await?;
         if out.json {
             out.document(&list)?;
         } else if list.scans.is_empty() {

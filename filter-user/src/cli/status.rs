@@ -18,12 +18,12 @@ pub fn status(globals: &Globals, out: &mut Output<'_>) -> Result<Outcome> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    match runtime.block_on(control::status(&globals.run_dir)) {
+    match runtime.block_on(control::status(globals.daemon()?)) {
         Ok(status) => {
             out.show(&status, |colour| status.render(colour))?;
             Ok(Outcome::Done)
         }
-        Err(error) if error.is_unreachable() => {
+        Err(error) if error.is_unreachable() && globals.remote.is_none() => {
             let reason = format!("{:#}", anyhow::Error::new(error));
             let status = pinned(&globals.bpffs, reason.clone())?;
             out.show(&status, |colour| status.render(colour))?;

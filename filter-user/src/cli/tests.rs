@@ -1,5 +1,6 @@
 //! The command line as typed, and the commands that need no kernel.
 
+mod audit;
 mod scans;
 
 use std::path::Path;
@@ -134,7 +135,10 @@ fn check_tells_good_from_bad() {
     let globals = globals(directory.path());
     let file = directory.path().join("edge.toml");
     std::fs::write(&file, GOOD).unwrap();
-    let arguments = Check { file: file.clone() };
+    let arguments = Check {
+        file: file.clone(),
+        settings: false,
+    };
     let (outcome, text) = output(false, |out| check::check(&globals, &arguments, out));
     assert_eq!(outcome, Outcome::Done);
     assert!(

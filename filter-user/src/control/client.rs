@@ -1,7 +1,7 @@
 //! The commands' end.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::header;
@@ -11,11 +11,12 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::scans::{BlockList, BlockOrder, ScanList};
-use super::socket;
+use super::target::Target;
 use crate::report::status::Status;
 use crate::scans::record::{BlockRecord, ScanRecord};
 
@@ -24,26 +25,31 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Longest answer that is not a stream, and longest line of a stream.
 const ANSWER_BYTES: usize = 4 << 20;
 /// Longest list: there may be tens of thousands of blocks.
-const LIST_BYTES: usize = 32 << 20;
+pub(super) const LIST_BYTES: usize = 32 << 20;
 
 /// Why the daemon's answer is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens, or somebody who does not answer.
-    #[error("the daemon cannot be reached on {socket}; is it running?")]
+    #[error("the daemon cannot be reached on {daemon}; is it running?")]
     Unreachable {
-        /// The socket.
-        socket: PathBuf,
+        /// Its socket or its address.
+        daemon: String,
         /// Why.
         #[source]
         source: io::Error,
     },
     /// The socket is not for this user.
-    #[error("the control socket {socket} may not be opened by this user; run as root")]
+    #[error(
+        "the control socket {socket} may not be opened by this user; run as root, or have the daemon's settings name this user in a role"
+    )]
     Denied {
         /// The socket.
         socket: PathBuf,
     },
+    /// It says that this user may not ask that.
+    #[error("the daemon refused: {0}")]
+    Forbidden(String),
     /// It listens, but has nothing to say yet.
     #[error("the daemon cannot answer now: {0}")]
     Busy(String),
@@ -64,45 +70,51 @@ impl ClientError {
 }
 
 /// Asks for the daemon's status.
-pub async fn status(run_dir: &Path) -> Result<Status, ClientError> {
-    document(get(run_dir, "/v1/status").await?, ANSWER_BYTES).await
+pub async fn status(daemon: impl Into<Target>) -> Result<Status, ClientError> {
+    document(get(&daemon.into(), "/v1/status").await?, ANSWER_BYTES).await
 }
 
 /// Asks for sampled drops: the `last` of those kept, then new ones if `follow`.
-pub async fn events(run_dir: &Path, follow: bool, last: usize) -> Result<Lines, ClientError> {
-    let response = get(run_dir, &format!("/v1/events?follow={follow}&last={last}")).await?;
-    Ok(Lines::new(run_dir, response))
+pub async fn events(
+    daemon: impl Into<Target>,
+    follow: bool,
+    last: usize,
+) -> Result<Lines, ClientError> {
+    let daemon = daemon.into();
+    let response = get(&daemon, &format!("/v1/events?follow={follow}&last={last}")).await?;
+    Ok(Lines::new(&daemon, response))
 }
 
 /// Asks for reports of scans, blocks and alerts: the `last` of those kept, then new ones.
-pub async fn reports(run_dir: &Path, last: usize) -> Result<Lines, ClientError> {
-    let response = get(run_dir, &format!("/v1/scans?follow=true&last={last}")).await?;
-    Ok(Lines::new(run_dir, response))
+pub async fn reports(daemon: impl Into<Target>, last: usize) -> Result<Lines, ClientError> {
+    let daemon = daemon.into();
+    let response = get(&daemon, &format!("/v1/scans?follow=true&last={last}")).await?;
+    Ok(Lines::new(&daemon, response))
 }
 
 /// Asks for open scans and the last `closed` of those that are not open any more.
-pub async fn scans(run_dir: &Path, closed: usize) -> Result<ScanList, ClientError> {
-    let response = get(run_dir, &format!("/v1/scans?closed={closed}")).await?;
+pub async fn scans(daemon: impl Into<Target>, closed: usize) -> Result<ScanList, ClientError> {
+    let response = get(&daemon.into(), &format!("/v1/scans?closed={closed}")).await?;
     document(response, LIST_BYTES).await
 }
 
 /// Asks for one scan. An id holds letters, digits, `-`, `.` and `_` only.
-pub async fn scan(run_dir: &Path, id: &str) -> Result<ScanRecord, ClientError> {
+pub async fn scan(daemon: impl Into<Target>, id: &str) -> Result<ScanRecord, ClientError> {
     document(
-        get(run_dir, &format!("/v1/scans/{id}")).await?,
+        get(&daemon.into(), &format!("/v1/scans/{id}")).await?,
         ANSWER_BYTES,
     )
     .await
 }
 
 /// Asks what is blocked.
-pub async fn blocks(run_dir: &Path) -> Result<BlockList, ClientError> {
-    document(get(run_dir, "/v1/blocks").await?, LIST_BYTES).await
+pub async fn blocks(daemon: impl Into<Target>) -> Result<BlockList, ClientError> {
+    document(get(&daemon.into(), "/v1/blocks").await?, LIST_BYTES).await
 }
 
 /// Has a source blocked for a time, or for as long as the policy says.
 pub async fn block(
-    run_dir: &Path,
+    daemon: impl Into<Target>,
     source: IpNet,
     ttl: Option<Duration>,
 ) -> Result<BlockRecord, ClientError> {
@@ -112,30 +124,30 @@ pub async fn block(
     };
     let body =
         serde_json::to_vec(&order).map_err(|error| ClientError::Answer(error.to_string()))?;
-    let response = request(run_dir, Method::POST, "/v1/blocks", body.into()).await?;
+    let response = request(&daemon.into(), Method::POST, "/v1/blocks", body.into()).await?;
     document(response, ANSWER_BYTES).await
 }
 
 /// Has a block taken off.
-pub async fn unblock(run_dir: &Path, source: IpNet) -> Result<BlockRecord, ClientError> {
+pub async fn unblock(daemon: impl Into<Target>, source: IpNet) -> Result<BlockRecord, ClientError> {
     let path = format!("/v1/blocks/{source}");
-    let response = request(run_dir, Method::DELETE, &path, Bytes::new()).await?;
+    let response = request(&daemon.into(), Method::DELETE, &path, Bytes::new()).await?;
     document(response, ANSWER_BYTES).await
 }
 
 /// Lines of JSON as the daemon sends them.
 #[derive(Debug)]
 pub struct Lines {
-    socket: PathBuf,
+    daemon: String,
     body: Incoming,
     rest: Vec<u8>,
     ended: bool,
 }
 
 impl Lines {
-    fn new(run_dir: &Path, response: Response<Incoming>) -> Self {
+    pub(super) fn new(daemon: &Target, response: Response<Incoming>) -> Self {
         Self {
-            socket: socket::path(run_dir),
+            daemon: daemon.to_string(),
             body: response.into_body(),
             rest: Vec::new(),
             ended: false,
@@ -172,39 +184,40 @@ impl Lines {
     /// The daemon died while it sent.
     fn gone(&self, source: io::Error) -> ClientError {
         ClientError::Unreachable {
-            socket: self.socket.clone(),
+            daemon: self.daemon.clone(),
             source,
         }
     }
 }
 
-pub(super) async fn get(run_dir: &Path, path: &str) -> Result<Response<Incoming>, ClientError> {
-    request(run_dir, Method::GET, path, Bytes::new()).await
+/// Asks for something to look at.
+pub(super) async fn get(daemon: &Target, path: &str) -> Result<Response<Incoming>, ClientError> {
+    request(daemon, Method::GET, path, Bytes::new()).await
 }
 
-async fn request(
-    run_dir: &Path,
+/// Asks, and waits as long as most operations take.
+pub(super) async fn request(
+    daemon: &Target,
     method: Method,
     path: &str,
     body: Bytes,
 ) -> Result<Response<Incoming>, ClientError> {
-    request_within(ANSWER_TIME, run_dir, method, path, body).await
+    request_within(ANSWER_TIME, daemon, method, path, body).await
 }
 
-/// A request that may take longer than others.
+/// Asks, and waits so long for the answer to begin.
 pub(super) async fn request_within(
-    patience: Duration,
-    run_dir: &Path,
+    time: Duration,
+    daemon: &Target,
     method: Method,
     path: &str,
     body: Bytes,
 ) -> Result<Response<Incoming>, ClientError> {
-    let socket = socket::path(run_dir);
-    let response = match timeout(patience, exchange(&socket, method, path, body)).await {
+    let response = match timeout(time, exchange(daemon, method, path, body)).await {
         Ok(response) => response?,
         Err(_) => {
             return Err(ClientError::Unreachable {
-                socket,
+                daemon: daemon.to_string(),
                 source: io::ErrorKind::TimedOut.into(),
             });
         }
@@ -218,33 +231,49 @@ pub(super) async fn request_within(
         .ok()
         .and_then(|value| Some(value.get("error")?.as_str()?.to_owned()))
         .unwrap_or_else(|| code.to_string());
-    Err(if code == StatusCode::SERVICE_UNAVAILABLE {
-        ClientError::Busy(message)
-    } else {
-        ClientError::Refused(message)
+    Err(match code {
+        StatusCode::SERVICE_UNAVAILABLE => ClientError::Busy(message),
+        StatusCode::FORBIDDEN => ClientError::Forbidden(message),
+        _ => ClientError::Refused(message),
     })
 }
 
+/// Either kind of connection.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn connect(daemon: &Target) -> Result<Box<dyn Stream>, ClientError> {
+    let unreachable = |source| ClientError::Unreachable {
+        daemon: daemon.to_string(),
+        source,
+    };
+    match daemon {
+        Target::Socket(path) => match UnixStream::connect(path).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(ClientError::Denied {
+                    socket: path.clone(),
+                })
+            }
+            Err(error) => Err(unreachable(error)),
+        },
+        Target::Remote(remote) => match remote.connect().await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => Err(unreachable(error)),
+        },
+    }
+}
+
 async fn exchange(
-    socket: &Path,
+    daemon: &Target,
     method: Method,
     path: &str,
     body: Bytes,
 ) -> Result<Response<Incoming>, ClientError> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::PermissionDenied => ClientError::Denied {
-                socket: socket.to_owned(),
-            },
-            _ => ClientError::Unreachable {
-                socket: socket.to_owned(),
-                source,
-            },
-        })?;
+    let stream = connect(daemon).await?;
     // the daemon was there and went away while it was asked
     let gone = |error: hyper::Error| ClientError::Unreachable {
-        socket: socket.to_owned(),
+        daemon: daemon.to_string(),
         source: io::Error::other(error),
     };
     let (mut sender, connection) =
@@ -262,12 +291,19 @@ async fn exchange(
     sender.send_request(request).await.map_err(gone)
 }
 
+/// The answer as one document.
 pub(super) async fn document<T: DeserializeOwned>(
     response: Response<Incoming>,
     limit: usize,
 ) -> Result<T, ClientError> {
     let body = whole(response, limit).await?;
     serde_json::from_slice(&body).map_err(|error| ClientError::Answer(error.to_string()))
+}
+
+/// The answer as text.
+pub(super) async fn text(response: Response<Incoming>) -> Result<String, ClientError> {
+    let body = whole(response, ANSWER_BYTES).await?;
+    String::from_utf8(body.into()).map_err(|error| ClientError::Answer(error.to_string()))
 }
 
 async fn whole(response: Response<Incoming>, limit: usize) -> Result<Bytes, ClientError> {

@@ -57,7 +57,7 @@ impl Gate {
 
 /// A stream that ends with an error when its client asks too slowly or too much, or does not read.
 #[derive(Debug)]
-pub(super) struct Connection<S> {
+pub struct Connection<S> {
     stream: S,
     identity: Arc<Identity>,
     gate: Arc<Gate>,

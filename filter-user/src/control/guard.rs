@@ -235,5 +235,5 @@ async fn record(service: &Service, event: Event) {
     if event.outcome == Outcome::Refused && !service.repeats.is_first(&event, Instant::now()) {
         return;
     }
-    service.shared.recorder().write(event, 0).await;
+    service.shared.recorder().write(event, 1).await;
 }

@@ -12,7 +12,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::server::Service;
-use super::{observe, openapi, policy, scans};
+use super::{audit, metrics, observe, openapi, policy, scans};
 use crate::access::Role;
 
 /// Longest body of a request, unless its row says otherwise.
@@ -186,7 +186,6 @@ impl Operation {
     }
 
     /// The answer is text.
-    #[expect(dead_code, reason = "the row of metrics is the first one")]
     pub(super) fn answers_text(self, media_type: &'static str) -> Self {
         Self {
             reply: Reply::Text(media_type),
@@ -222,6 +221,8 @@ pub(super) fn table() -> Vec<Operation> {
         observe::operations(),
         policy::operations(),
         scans::operations(),
+        audit::operations(),
+        metrics::operations(),
         openapi::operations(),
     ]
     .concat()

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::connection::Gate;
 use super::listener::Limited;
+use super::secured::Secured;
 use crate::access::{Actor, Credentials, Directory, Via};
 
 /// Most groups a process can have (`NGROUPS_MAX`, limits.h).
@@ -47,6 +48,12 @@ pub(super) struct Peer {
 
 impl Connected<IncomingStream<'_, Limited>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
+        stream.io().peer()
+    }
+}
+
+impl Connected<IncomingStream<'_, Secured>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Secured>) -> Self {
         stream.io().peer()
     }
 }

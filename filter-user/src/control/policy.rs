@@ -1,7 +1,6 @@
 //! `/v1/plan`, `/v1/policy` and `/v1/generations`: a policy that comes in is read here, off the daemon's main task, which
 //! puts it in force.
 
-use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use super::operations::Operation;
 use super::recorder::Audited;
 use super::request::{Answer, Refusal};
 use super::server::Service;
+use super::target::Target;
 use crate::access::{Actor, Role};
 use crate::approval::Approval;
 use crate::generations::Generation;
@@ -407,46 +407,53 @@ fn reply<T: Serialize>(done: Result<T, Refusal>) -> Response {
 /// The commands' end.
 impl Push {
     /// Has the policy put in force.
-    pub async fn apply(&self, run_dir: &Path) -> Result<Applied, ClientError> {
-        post_json(run_dir, "/v1/policy", self).await
+    pub async fn apply(&self, daemon: impl Into<Target>) -> Result<Applied, ClientError> {
+        post_json(&daemon.into(), "/v1/policy", self).await
     }
 
     /// Asks what it would change.
-    pub async fn plan(&self, run_dir: &Path) -> Result<PlanReport, ClientError> {
-        post_json(run_dir, "/v1/plan", self).await
+    pub async fn plan(&self, daemon: impl Into<Target>) -> Result<PlanReport, ClientError> {
+        post_json(&daemon.into(), "/v1/plan", self).await
     }
 }
 
 impl Rollback {
     /// Has an earlier policy put in force again.
-    pub async fn apply(&self, run_dir: &Path) -> Result<Applied, ClientError> {
-        post_json(run_dir, "/v1/policy/rollback", self).await
+    pub async fn apply(&self, daemon: impl Into<Target>) -> Result<Applied, ClientError> {
+        post_json(&daemon.into(), "/v1/policy/rollback", self).await
     }
 }
 
 /// Confirms what is in force.
-pub async fn confirm_policy(run_dir: &Path) -> Result<Generation, ClientError> {
-    post_json(run_dir, "/v1/policy/confirm", &()).await
+pub async fn confirm_policy(daemon: impl Into<Target>) -> Result<Generation, ClientError> {
+    post_json(&daemon.into(), "/v1/policy/confirm", &()).await
 }
 
 /// Asks which generations are kept.
-pub async fn generations(run_dir: &Path) -> Result<Generations, ClientError> {
-    document(fetch(run_dir, "/v1/generations").await?, ANSWER_BYTES).await
+pub async fn generations(daemon: impl Into<Target>) -> Result<Generations, ClientError> {
+    document(
+        fetch(&daemon.into(), "/v1/generations").await?,
+        ANSWER_BYTES,
+    )
+    .await
 }
 
 /// Asks for a generation with its files.
-pub async fn generation(run_dir: &Path, number: u64) -> Result<GenerationFiles, ClientError> {
+pub async fn generation(
+    daemon: impl Into<Target>,
+    number: u64,
+) -> Result<GenerationFiles, ClientError> {
     let path = format!("/v1/generations/{number}");
-    document(fetch(run_dir, &path).await?, ANSWER_BYTES).await
+    document(fetch(&daemon.into(), &path).await?, ANSWER_BYTES).await
 }
 
 async fn post_json<T: DeserializeOwned>(
-    run_dir: &Path,
+    daemon: &Target,
     path: &str,
     what: &impl Serialize,
 ) -> Result<T, ClientError> {
     let body = serde_json::to_vec(what).map_err(|error| ClientError::Answer(error.to_string()))?;
     let patience = SWAP_TIME + Duration::from_secs(10);
-    let response = request_within(patience, run_dir, Method::POST, path, body.into()).await?;
+    let response = request_within(patience, daemon, Method::POST, path, body.into()).await?;
     document(response, ANSWER_BYTES).await
 }

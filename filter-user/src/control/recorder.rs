@@ -3,20 +3,46 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 
 use crate::access::Actor;
-use crate::audit::{Event, Outcome};
+use crate::audit::{Event, Log, Outcome};
 
 /// Where events go.
 pub trait Record: Debug + Send + Sync {
     /// Whether one could be written now.
     fn ready(&self) -> io::Result<()>;
-    /// Writes one; `repeated` times the same beyond the first.
-    fn record(&self, event: Event, repeated: u64) -> io::Result<()>;
+    /// Writes one that happened so many times.
+    fn record(&self, event: Event, times: u32) -> io::Result<()>;
+}
+
+impl Record for Log {
+    fn ready(&self) -> io::Result<()> {
+        self.check()
+    }
+
+    fn record(&self, event: Event, times: u32) -> io::Result<()> {
+        self.append_repeated(event, times.saturating_sub(1).into())
+            .map(drop)
+    }
+}
+
+/// No log, and why.
+#[derive(Clone, Debug)]
+pub struct Unrecorded(pub String);
+
+impl Record for Unrecorded {
+    fn ready(&self) -> io::Result<()> {
+        Err(io::Error::other(self.0.clone()))
+    }
+
+    fn record(&self, _: Event, _: u32) -> io::Result<()> {
+        self.ready()
+    }
 }
 
 /// What a handler knows of a change, and puts into the extensions of its answer.
@@ -52,7 +78,7 @@ type Key = (String, String, String);
 struct Refused {
     since: Instant,
     event: Event,
-    more: u64,
+    more: u32,
 }
 
 /// Refusals of the last second.
@@ -69,7 +95,7 @@ impl Repeats {
         );
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refused) = known.get_mut(&key) {
-            refused.more += 1;
+            refused.more = refused.more.saturating_add(1);
             return false;
         }
         if known.len() < REPEATS {
@@ -84,7 +110,7 @@ impl Repeats {
     }
 
     /// Those whose time is over and that came again, with how many times.
-    pub(super) fn over(&self, now: Instant) -> Vec<(Event, u64)> {
+    pub(super) fn over(&self, now: Instant) -> Vec<(Event, u32)> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known
             .extract_if(|_, refused| now.duration_since(refused.since) >= REPEAT_TIME)
@@ -134,11 +160,22 @@ pub(super) fn event(
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recorder {
     log: Option<Arc<dyn Record>>,
+    /// Events that are missing in it.
+    missing: Arc<AtomicU64>,
 }
 
 impl Recorder {
-    pub(super) fn new(log: Option<Arc<dyn Record>>) -> Self {
-        Self { log }
+    /// The same with this log.
+    pub(super) fn with_log(&self, log: Arc<dyn Record>) -> Self {
+        Self {
+            log: Some(log),
+            missing: Arc::clone(&self.missing),
+        }
+    }
+
+    /// How many events could not be written.
+    pub(super) fn missing(&self) -> u64 {
+        self.missing.load(Ordering::Relaxed)
     }
 
     /// Whether something that has to be recorded may be done.
@@ -147,8 +184,9 @@ impl Recorder {
     }
 
     /// Writes it; that it could not be written is said, since what it is about was done.
-    pub(super) async fn write(&self, event: Event, repeated: u64) {
-        if let Err(error) = self.with(move |log| log.record(event, repeated)).await {
+    pub(super) async fn write(&self, event: Event, times: u32) {
+        if let Err(error) = self.with(move |log| log.record(event, times)).await {
+            self.missing.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%error, "a control action is missing in the audit record");
         }
     }

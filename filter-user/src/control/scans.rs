@@ -245,7 +245,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-fn too_many() -> Response {
+pub(super) fn too_many() -> Response {
     Refusal::NotNow("too many readers of long lists".to_owned()).into_response()
 }
 

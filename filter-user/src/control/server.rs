@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use axum::extract::connect_info::Connected;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::serve::{IncomingStream, Listener};
 use axum::{Json, Router, middleware};
 use serde::Serialize;
 use serde_json::json;
@@ -22,6 +24,7 @@ use super::listener::Limited;
 use super::operations::Operation;
 use super::peer::Peer;
 use super::recorder::{Repeats, Why};
+use super::secured::Secured;
 use super::{Shared, operations, seats};
 use crate::access::Actor;
 
@@ -79,16 +82,31 @@ pub async fn serve(
     shared: Arc<Shared>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
+    let listener = Limited::new(listener, Arc::clone(&shared));
+    serve_table(operations::table(), listener, shared, shutdown).await
+}
+
+/// The same for control over the network.
+pub async fn serve_remote(
+    listener: Secured,
+    shared: Arc<Shared>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
     serve_table(operations::table(), listener, shared, shutdown).await
 }
 
 /// The same with operations of the caller's.
-pub(super) async fn serve_table(
+pub(super) async fn serve_table<L>(
     table: Vec<Operation>,
-    listener: UnixListener,
+    listener: L,
     shared: Arc<Shared>,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<()> {
+) -> Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+    Peer: for<'a> Connected<IncomingStream<'a, L>>,
+{
     let (stop, stopped) = watch::channel(false);
     let service = Service {
         shared,
@@ -97,7 +115,6 @@ pub(super) async fn serve_table(
         followers: Arc::new(Semaphore::new(FOLLOWERS)),
         lists: Arc::new(Semaphore::new(LISTS)),
     };
-    let listener = Limited::new(listener, Arc::clone(&service.shared));
     let router = router(table, &service);
     let signal = async move {
         shutdown.await;
@@ -111,7 +128,7 @@ pub(super) async fn serve_table(
     .into_future();
     tokio::select! {
         () = tell_repeats(&service) => Ok(()),
-        result = server => result.context("the control socket failed"),
+        result = server => result.context("the control listener failed"),
         () = late(stopped) => Ok(()),
     }
 }

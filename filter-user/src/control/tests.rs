@@ -1,5 +1,6 @@
 //! Server and client against each other in a directory of their own.
 
+mod audit;
 mod guard;
 pub(crate) mod scans;
 
@@ -35,9 +36,10 @@ impl Daemon {
         let shared = Arc::new(Shared::new());
         let (stop, stopped) = oneshot::channel();
         let listener = bind(directory.path()).unwrap();
+        let limited = listener::Limited::new(listener, Arc::clone(&shared));
         let server = tokio::spawn(server::serve_table(
             table,
-            listener,
+            limited,
             Arc::clone(&shared),
             async { drop(stopped.await) },
         ));

@@ -11,9 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use super::engine::{Engine, figures};
 use super::links::Watch;
+use super::settings::Keeper;
 use super::snapshot;
 use crate::access::Actor;
-use crate::approval::{Accepted, Approval};
+use crate::approval::{self, Accepted, AllowedSigners, Approval};
 use crate::audit::{Event, Outcome};
 use crate::control::policy::{
     Applied, GenerationFiles, Generations, Order, PendingConfirm, Push, Rollback, Terms,
@@ -33,6 +34,8 @@ use crate::settings::Settings;
 pub(super) struct Policies {
     file: file::PolicyFile,
     settings: Settings,
+    /// Why nobody knows what they are: nothing new is put in force then.
+    settings_error: Option<String>,
     /// `None`: the state directory cannot be used. The policy file is put in force all the same.
     store: Option<Store>,
     recorder: Arc<dyn Record>,
@@ -81,13 +84,8 @@ impl Candidate {
 
 impl Policies {
     /// Those of a state directory.
-    pub(super) fn open(
-        state_dir: &Path,
-        file: PathBuf,
-        settings: Settings,
-        recorder: Arc<dyn Record>,
-    ) -> Self {
-        let store = match Store::open(state_dir, settings.generations.keep) {
+    pub(super) fn open(state_dir: &Path, file: PathBuf, recorder: Arc<dyn Record>) -> Self {
+        let store = match Store::open(state_dir) {
             Ok(store) => Some(store),
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::new(error));
@@ -106,11 +104,26 @@ impl Policies {
             });
         Self {
             file: file::PolicyFile::new(file),
-            settings,
+            settings: Settings::default(),
+            settings_error: None,
             store,
             recorder,
             current,
             file_error: None,
+        }
+    }
+
+    /// From now on the daemon's settings are these.
+    pub(super) fn follow(&mut self, keeper: &Keeper) {
+        match keeper.settings() {
+            Ok(settings) => {
+                self.settings = settings.clone();
+                self.settings_error = None;
+                if let Some(store) = &mut self.store {
+                    store.keep(settings.generations.keep);
+                }
+            }
+            Err(error) => self.settings_error = Some(error.to_owned()),
         }
     }
 
@@ -566,11 +579,36 @@ impl Policies {
         approval: Option<&Approval>,
         fresh: bool,
     ) -> Result<Approvals, Refusal> {
-        let _ = (bundle, approval, fresh);
-        if self.settings.require_signatures == 0 {
+        if let Some(error) = self.settings_error.as_ref().filter(|_| fresh) {
+            return Err(Refusal::NotApproved(format!(
+                "nobody knows how many signatures a policy needs: {error}"
+            )));
+        }
+        let required = self.settings.require_signatures;
+        if required == 0 {
             return Ok(Approvals::default());
         }
-        Err(Refusal::NotApproved("not wired yet".to_owned()))
+        let Some(path) = &self.settings.allowed_signers else {
+            return Err(Refusal::NotApproved(
+                "the daemon's settings ask for signatures and name no `allowed_signers`".to_owned(),
+            ));
+        };
+        let accepted = self
+            .store
+            .as_ref()
+            .and_then(|store| store.state().accepted.as_ref())
+            .filter(|_| fresh);
+        let approved = AllowedSigners::read(path)
+            .map_err(|error| Refusal::NotApproved(error.to_string()))
+            .and_then(|signers| {
+                let now = SystemTime::now();
+                approval::verify(bundle, approval, &signers, required, accepted, now)
+                    .map_err(|error| Refusal::NotApproved(error.to_string()))
+            })?;
+        Ok(Approvals {
+            serial: Some(approved.serial),
+            signers: approved.signers,
+        })
     }
 
     fn list(&self) -> Result<Generations, Refusal> {
@@ -656,7 +694,7 @@ impl Policies {
             outcome,
             why,
         };
-        if let Err(error) = self.recorder.record(event, 0) {
+        if let Err(error) = self.recorder.record(event, 1) {
             tracing::error!(%error, "this could not be recorded");
         }
     }

@@ -38,11 +38,7 @@ pub(super) fn marks(raw: &RawProfile) -> Marks {
 }
 
 /// What the profile refuses, with the defaults of its kind filled in.
-pub(super) fn validate(
-    raw: &RawProfile,
-    groups: &mut Groups,
-    report: &mut Report<'_>,
-) -> AntiSpoof {
+pub(super) fn validate(raw: &RawProfile, groups: &mut Groups, report: &mut Report) -> AntiSpoof {
     if raw.containers.is_some() {
         // That the table is there at all is an error; it is reported with the kind of the profile.
         return AntiSpoof::default();

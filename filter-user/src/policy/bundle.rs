@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
-    /// Name of the policy file among `files`.
+    /// Name of the policy file among `files`; empty for a directory of policy files.
     pub main: String,
     /// Text of every file, by its name as seen from the policy file's directory.
     pub files: BTreeMap<String, String>,

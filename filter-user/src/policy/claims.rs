@@ -11,14 +11,14 @@ use super::source::Report;
 use super::validate::ProfileMarks;
 
 /// Reports everything that is claimed twice, and more interfaces than there is room for.
-pub(super) fn check(profiles: &[Profile], marks: &[ProfileMarks], report: &mut Report<'_>) {
+pub(super) fn check(profiles: &[Profile], marks: &[ProfileMarks], report: &mut Report) {
     interfaces(profiles, marks, report);
     bridges(profiles, marks, report);
     bindings(profiles, marks, report);
 }
 
 /// Two profiles may name the same interface or glob only if their VLAN ids tell them apart.
-fn interfaces(profiles: &[Profile], marks: &[ProfileMarks], report: &mut Report<'_>) {
+fn interfaces(profiles: &[Profile], marks: &[ProfileMarks], report: &mut Report) {
     let mut claims: HashMap<&str, Vec<(usize, Range<usize>)>> = HashMap::new();
     for (index, (profile, marks)) in profiles.iter().zip(marks).enumerate() {
         for (pattern, span) in profile.interfaces.iter().zip(&marks.interfaces) {
@@ -40,7 +40,7 @@ fn interfaces(profiles: &[Profile], marks: &[ProfileMarks], report: &mut Report<
                 let message = format!(
                     "{frames} is claimed twice, first by profile `{}` in {}",
                     clean(&other.name),
-                    report.line(other_span)
+                    report.line(other_span, span)
                 );
                 let cure = if containers {
                     "take it out of one of the two: a container profile judges all frames of its links"
@@ -75,7 +75,7 @@ fn interfaces(profiles: &[Profile], marks: &[ProfileMarks], report: &mut Report<
     }
 }
 
-fn bridges(profiles: &[Profile], marks: &[ProfileMarks], report: &mut Report<'_>) {
+fn bridges(profiles: &[Profile], marks: &[ProfileMarks], report: &mut Report) {
     let mut claims: HashMap<&str, (&Profile, &Range<usize>)> = HashMap::new();
     for (profile, marks) in profiles.iter().zip(marks) {
         for (pattern, span) in profile.bridges.iter().zip(&marks.bridges) {
@@ -88,7 +88,7 @@ fn bridges(profiles: &[Profile], marks: &[ProfileMarks], report: &mut Report<'_>
                 "bridge `{}` is claimed twice, first by profile `{}` in {}",
                 clean(pattern),
                 clean(&first.name),
-                report.line(first_span)
+                report.line(first_span, span)
             );
             let cure = "take it out of one of the two";
             report.error("bridge-claimed", span.clone(), message, cure);
@@ -96,7 +96,7 @@ fn bridges(profiles: &[Profile], marks: &[ProfileMarks], report: &mut Report<'_>
     }
 }
 
-fn bindings(profiles: &[Profile], marks: &[ProfileMarks], report: &mut Report<'_>) {
+fn bindings(profiles: &[Profile], marks: &[ProfileMarks], report: &mut Report) {
     let mut claims: HashMap<&str, usize> = HashMap::new();
     let mut count = 0;
     for (profile, marks) in profiles.iter().zip(marks) {

@@ -28,7 +28,7 @@ const NEVER_BOUND: &[(&str, &str)] = &[
 ];
 
 /// Reports the keys that do not go with the kind of the profile.
-pub(super) fn check_kind(raw: &RawProfile, report: &mut Report<'_>) {
+pub(super) fn check_kind(raw: &RawProfile, report: &mut Report) {
     // Whether a profile is for containers may stand further down than a syntax error: see `load`.
     const CODE: &str = "container-profile";
     let name = clean(raw.name.get_ref());
@@ -93,7 +93,7 @@ pub(super) fn marks(raw: &RawContainers) -> Vec<Range<usize>> {
 pub(super) fn validate(
     raw: &RawContainers,
     send: Option<Vec<Rule>>,
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) -> Containers {
     let only_static = choice(
         raw.bindings.as_ref(),
@@ -120,7 +120,7 @@ pub(super) fn validate(
     }
 }
 
-fn binding(raw: &RawBinding, report: &mut Report<'_>) -> StaticBinding {
+fn binding(raw: &RawBinding, report: &mut Report) -> StaticBinding {
     let interface = raw.interface.as_ref();
     if let Some(name) = interface {
         if interface::is_glob(name.get_ref()) {
@@ -144,11 +144,11 @@ fn binding(raw: &RawBinding, report: &mut Report<'_>) -> StaticBinding {
         mac: raw.mac.as_ref().and_then(|mac| parse_mac(mac, report)),
         v4,
         v6,
-        line: report.source.line_number(raw.span.start),
+        line: report.place(raw.span.start).1,
     }
 }
 
-fn addresses(list: &Texts, report: &mut Report<'_>) -> (Vec<Ipv4Net>, Vec<Ipv6Net>) {
+fn addresses(list: &Texts, report: &mut Report) -> (Vec<Ipv4Net>, Vec<Ipv6Net>) {
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     if list.get_ref().is_empty() {
         report.error(
@@ -229,7 +229,7 @@ fn never_bound(net: IpNet) -> Option<String> {
     })
 }
 
-fn parse_mac(raw: &Spanned<String>, report: &mut Report<'_>) -> Option<[u8; 6]> {
+fn parse_mac(raw: &Spanned<String>, report: &mut Report) -> Option<[u8; 6]> {
     let text = raw.get_ref();
     let Some(mac) = read_mac(text, ':') else {
         let cure = match read_mac(text, '-') {

@@ -63,7 +63,7 @@ pub(super) struct Excerpt {
 
 impl Diagnostic {
     /// About a whole file.
-    pub(super) fn about_file(
+    pub(crate) fn about_file(
         code: &'static str,
         file: PathBuf,
         message: String,
@@ -184,7 +184,7 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    pub(super) fn push(&mut self, diagnostic: Diagnostic) {
+    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
         self.push_with(diagnostic.severity, || diagnostic);
     }
 
@@ -244,6 +244,11 @@ impl Diagnostics {
     /// Whether the policy is refused.
     pub fn has_errors(&self) -> bool {
         self.errors().next().is_some()
+    }
+
+    /// Whether a mistake of this kind was reported.
+    pub(super) fn has_code(&self, code: &str) -> bool {
+        self.list.iter().any(|d| d.code == code)
     }
 
     /// How many are kept.

@@ -17,7 +17,7 @@ pub(super) fn validate(
     groups: &mut Groups,
     ids: &mut HashMap<String, Range<usize>>,
     zone: Option<&TimeZone>,
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) -> Failsafe {
     let Some(raw) = raw else {
         return Failsafe::Absent;
@@ -36,11 +36,11 @@ pub(super) fn validate(
 /// Places of the rules, for warnings.
 pub(super) fn marks(raw: Option<&RawRules>) -> Vec<Range<usize>> {
     let rules = raw.iter().flat_map(|raw| &raw.rules);
-    rules.map(|rule| rule.place()).collect()
+    rules.map(super::raw::RawRule::place).collect()
 }
 
 /// Warns about rules that let in anybody. Those that let in nobody have a warning of their own.
-pub(super) fn lint(failsafe: &Failsafe, marks: &[Range<usize>], report: &mut Report<'_>) {
+pub(super) fn lint(failsafe: &Failsafe, marks: &[Range<usize>], report: &mut Report) {
     for (rule, span) in failsafe.rules().iter().zip(marks) {
         let everyone = match &rule.from {
             AddressSet::Any => true,

@@ -10,11 +10,12 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 
 use super::cidr;
-use super::diagnostic::{Diagnostic, clean};
+use super::diagnostic::clean;
+use super::files::Files;
 use super::model::{MAX_CIDR_FILE_BYTES, MAX_PREFIXES, PrefixSet};
 use super::prefixes::Written;
 use super::raw::{RawGroup, Texts};
-use super::source::{self, Report};
+use super::source::Report;
 use super::suggest;
 
 /// What an address list means.
@@ -82,8 +83,7 @@ pub(super) struct Groups {
 
 /// Prefix files read so far: a file that two groups name is read, and complained about, once.
 struct PrefixFiles<'a, 'f> {
-    base: &'a Path,
-    files: &'a mut source::Files<'f>,
+    files: &'a mut Files<'f>,
     read: HashMap<PathBuf, Written>,
     hash: &'a mut Sha256,
 }
@@ -101,7 +101,7 @@ pub(super) fn sources(
     role: Role,
     place: &str,
     groups: &mut Groups,
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) -> Option<Arc<PrefixSet>> {
     let key = role.key();
     let Some(Addresses::Set(set)) =
@@ -124,13 +124,12 @@ pub(super) fn sources(
 }
 
 impl Groups {
-    /// Reads the groups; file names are relative to `base`.
+    /// Reads the groups; names of files are relative to the file they stand in.
     pub(super) fn load(
         raw: Vec<RawGroup>,
-        base: &Path,
-        files: &mut source::Files<'_>,
+        files: &mut Files<'_>,
         hash: &mut Sha256,
-        report: &mut Report<'_>,
+        report: &mut Report,
     ) -> Self {
         let mut this = Self {
             groups: HashMap::new(),
@@ -138,7 +137,6 @@ impl Groups {
             prefixes: 0,
         };
         let mut files = PrefixFiles {
-            base,
             files,
             read: HashMap::new(),
             hash,
@@ -164,7 +162,7 @@ impl Groups {
         &mut self,
         group: RawGroup,
         files: &mut PrefixFiles<'_, '_>,
-        report: &mut Report<'_>,
+        report: &mut Report,
     ) -> Written {
         let mut written = Written::default();
         for item in group.cidrs.iter().flat_map(Spanned::get_ref) {
@@ -181,9 +179,13 @@ impl Groups {
         }
         self.prefixes += written.len();
         for item in group.files.iter().flat_map(Spanned::get_ref) {
-            let path = files.base.join(item.get_ref());
+            let Some(source) = report.source(item.span().start) else {
+                continue;
+            };
+            let roots = Arc::clone(&source.roots);
+            let path = source.directory().join(item.get_ref());
             if !files.read.contains_key(&path) {
-                let read = files.parse(&path, item, report);
+                let read = files.parse(&path, item, &roots, report);
                 self.prefixes += read.len();
                 files.read.insert(path.clone(), read);
             }
@@ -216,7 +218,7 @@ impl Groups {
         list: &Texts,
         role: Role,
         place: &str,
-        report: &mut Report<'_>,
+        report: &mut Report,
     ) -> Option<Addresses> {
         let items = list.get_ref();
         let mut written = Written::default();
@@ -276,7 +278,7 @@ impl Groups {
         Some(Addresses::Set(set))
     }
 
-    fn unknown(&self, name: &str, item: &Spanned<String>, report: &mut Report<'_>) {
+    fn unknown(&self, name: &str, item: &Spanned<String>, report: &mut Report) {
         let cure = match suggest::nearest(name, self.groups.keys().map(String::as_str)) {
             Some(near) => format!("did you mean `@{near}`?"),
             None => format!(
@@ -350,7 +352,7 @@ impl Groups {
     }
 
     /// Warns about groups nothing names.
-    pub(super) fn warn_unused(&self, report: &mut Report<'_>) {
+    pub(super) fn warn_unused(&self, report: &mut Report) {
         let mut seen = HashSet::new();
         for (name, group) in self.groups.iter().filter(|(_, group)| !group.used) {
             if seen.insert(group.span.start) {
@@ -366,7 +368,13 @@ impl Groups {
 }
 
 impl PrefixFiles<'_, '_> {
-    fn parse(&mut self, path: &Path, item: &Spanned<String>, report: &mut Report<'_>) -> Written {
+    fn parse(
+        &mut self,
+        path: &Path,
+        item: &Spanned<String>,
+        roots: &[PathBuf],
+        report: &mut Report,
+    ) -> Written {
         let shown = clean(item.get_ref());
         if item.get_ref().is_empty() {
             report.error(
@@ -377,7 +385,8 @@ impl PrefixFiles<'_, '_> {
             );
             return Written::default();
         }
-        let bytes = match self.files.read(path, MAX_CIDR_FILE_BYTES) {
+        let roots = Path::new(item.get_ref()).is_relative().then_some(roots);
+        let bytes = match self.files.read(path, roots, MAX_CIDR_FILE_BYTES) {
             Ok(bytes) => bytes,
             Err(error) => {
                 let place = clean(&path.display().to_string());
@@ -399,25 +408,16 @@ impl PrefixFiles<'_, '_> {
             let message = format!("prefix file `{shown}` holds no CIDRs");
             report.warning("empty-file", item.span(), message, cure);
         }
+        self.files.keep(path, bytes);
         written
     }
 }
 
-fn too_many(span: Range<usize>, report: &mut Report<'_>) {
+fn too_many(span: Range<usize>, report: &mut Report) {
     report.error(
         "too-many-prefixes",
         span,
         format!("with this the policy holds more than {MAX_PREFIXES} prefixes"),
         "aggregate the prefixes, or let rules name the group alone instead of mixing it with others",
     );
-}
-
-/// About a whole file that cannot be read.
-pub(super) fn unreadable(path: &Path, error: &source::ReadError) -> Diagnostic {
-    Diagnostic::about_file(
-        error.code(),
-        path.to_owned(),
-        error.to_string(),
-        error.cure().to_owned(),
-    )
 }

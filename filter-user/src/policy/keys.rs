@@ -6,6 +6,7 @@ use super::table::{Key, key};
 /// Keys of the file itself.
 pub(super) const POLICY_KEYS: &[Key] = &[
     key("version", "version = 1"),
+    key("include", "include = [\"groups.toml\", \"conf.d/*.toml\"]"),
     key("zone", "zone = \"Europe/Berlin\""),
     key("failsafe", "[[failsafe]]"),
     key("groups", "[groups.admins]"),

@@ -19,7 +19,7 @@ mod scans;
 const ADMIN_PORTS: &[(u16, &str)] = &[(22, "SSH"), (3389, "RDP")];
 
 /// Reports everything worth a look.
-pub(super) fn lint(policy: &Policy, marks: &Marks, report: &mut Report<'_>) {
+pub(super) fn lint(policy: &Policy, marks: &Marks, report: &mut Report) {
     let mut covering = Covering::default();
     failsafe::lint(&policy.failsafe, &marks.failsafe, report);
     for (index, (profile, marks)) in policy.profiles.iter().zip(&marks.profiles).enumerate() {
@@ -77,7 +77,7 @@ fn shadowed_rules(
     profile: &Profile,
     marks: &ProfileMarks,
     covering: &mut Covering,
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) {
     let send = profile.containers.as_ref().and_then(|c| c.send.as_deref());
     // Send rules are about the other direction: no deny rule covers them.
@@ -101,8 +101,10 @@ fn shadowed_rules(
                     "shadowed-rule",
                     span.clone(),
                     format!(
-                        "rule `{}` never matches: deny rule `{}` (line {}) drops all of it",
-                        rule.id, deny.id, deny.line
+                        "rule `{}` never matches: deny rule `{}` ({}) drops all of it",
+                        rule.id,
+                        deny.id,
+                        place(deny, rule)
                     ),
                     "narrow the deny rule, or take this rule out",
                 );
@@ -115,8 +117,10 @@ fn shadowed_rules(
                     "shadowed-rule",
                     span.clone(),
                     format!(
-                        "rule `{}` never matches: rule `{}` (line {}) covers all of it",
-                        rule.id, earlier.id, earlier.line
+                        "rule `{}` never matches: rule `{}` ({}) covers all of it",
+                        rule.id,
+                        earlier.id,
+                        place(earlier, rule)
                     ),
                     "put this rule before the other, or take it out",
                 );
@@ -125,12 +129,16 @@ fn shadowed_rules(
     }
 }
 
-fn shadowed_interfaces(
-    policy: &Policy,
-    index: usize,
-    marks: &ProfileMarks,
-    report: &mut Report<'_>,
-) {
+/// Where a rule stands, seen from another one.
+fn place(rule: &Rule, seen_from: &Rule) -> String {
+    if rule.file == seen_from.file {
+        format!("line {}", rule.line)
+    } else {
+        format!("line {} of {}", rule.line, rule.file.display())
+    }
+}
+
+fn shadowed_interfaces(policy: &Policy, index: usize, marks: &ProfileMarks, report: &mut Report) {
     let Some(profile) = policy.profiles.get(index) else {
         return;
     };

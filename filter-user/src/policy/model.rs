@@ -33,8 +33,14 @@ pub const MAX_PREFIXES: usize = 16_000_000;
 /// Largest rate and burst, in packets (a second): above what any port delivers, and small enough
 /// that token arithmetic in nanoseconds stays inside 64 bits.
 pub const MAX_RATE: u64 = 1_000_000_000;
-/// Largest policy file, in bytes.
+/// Largest policy file, and most bytes of a policy file and all it includes together.
 pub const MAX_POLICY_BYTES: u64 = 4 << 20;
+/// Most files of a policy: policy files, what they include, and prefix files.
+pub const MAX_FILES: usize = 1024;
+/// Most bytes of all files of a policy together.
+pub const MAX_BUNDLE_BYTES: u64 = 96 << 20;
+/// How deep files may include others.
+pub const MAX_INCLUDE_DEPTH: usize = 8;
 /// Largest prefix file, in bytes.
 pub const MAX_CIDR_FILE_BYTES: u64 = 64 << 20;
 /// Ethertype number that stands for 802.3 length frames (LLC) in [`Profile::ethertypes`].

@@ -15,7 +15,7 @@ pub(super) fn time(
     key: &str,
     value: &Spanned<String>,
     bounds: RangeInclusive<Duration>,
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) -> Option<Duration> {
     let text = value.get_ref();
     let Ok(time) = humantime::parse_duration(text) else {
@@ -56,7 +56,7 @@ pub(super) fn count<T: TryFrom<i64> + PartialOrd + std::fmt::Display>(
     value: &Spanned<i64>,
     bounds: RangeInclusive<T>,
     unit: &str,
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) -> Option<T> {
     let number = T::try_from(*value.get_ref()).ok();
     let number = number.filter(|number| bounds.contains(number));
@@ -73,7 +73,7 @@ pub(super) fn count<T: TryFrom<i64> + PartialOrd + std::fmt::Display>(
 }
 
 /// The absolute path of a file; `None` if it is wrong, which is then reported.
-pub(super) fn file(key: &str, value: &Spanned<String>, report: &mut Report<'_>) -> Option<PathBuf> {
+pub(super) fn file(key: &str, value: &Spanned<String>, report: &mut Report) -> Option<PathBuf> {
     let text = value.get_ref();
     let path = Path::new(text);
     let (message, cure) = if text.contains('\0') {

@@ -7,14 +7,14 @@ pub(super) mod scans;
 use std::ops::Range;
 
 use toml::Spanned;
-use toml::de::DeTable;
 
+use super::document::{Map, Value};
 use super::keys::{
     ANTISPOOF_KEYS, BINDING_KEYS, CONTAINERS_KEYS, CONTROL_KEYS, FAILSAFE_KEYS, GROUP_KEYS,
     ICMP_KEYS, POLICY_KEYS, PROFILE_KEYS, RATE_KEYS, RULE_KEYS, WINDOW_KEYS,
 };
 use super::source::Report;
-use super::table::{Scalar, Table, entries};
+use super::table::{Scalar, Table};
 use scans::{RawReport, RawScans};
 
 pub(super) type Texts = Spanned<Vec<Spanned<String>>>;
@@ -139,7 +139,7 @@ pub(super) struct RawRate {
 }
 
 /// Reads the whole document.
-pub(super) fn read(document: &DeTable<'_>, report: &mut Report<'_>) -> RawPolicy {
+pub(super) fn read(document: &Map, report: &mut Report) -> RawPolicy {
     // What is missing from the file as a whole is shown at its first character.
     let table = Table::new(document, 0..1, "the policy".into(), POLICY_KEYS, report);
     table.require("version", report);
@@ -151,8 +151,8 @@ pub(super) fn read(document: &DeTable<'_>, report: &mut Report<'_>) -> RawPolicy
         let Some((list, _)) = table.table(kind, report) else {
             continue;
         };
-        for entry in entries(list) {
-            let Some(body) = entry.value.get_ref().as_table() else {
+        for entry in &list.entries {
+            let Value::Table(body) = &entry.node.value else {
                 let message = format!(
                     "`{}` under `{kind}` must be a table",
                     super::diagnostic::clean(entry.name.get_ref())
@@ -162,14 +162,14 @@ pub(super) fn read(document: &DeTable<'_>, report: &mut Report<'_>) -> RawPolicy
                 continue;
             };
             if is_group {
-                groups.push(group(entry.name, body, report));
+                groups.push(group(entry.name.clone(), body, report));
             } else {
-                profiles.push(profile(entry.name, body, report));
+                profiles.push(profile(entry.name.clone(), body, report));
             }
         }
     }
     let failsafe = table.get("failsafe").map(|value| RawRules {
-        span: value.span(),
+        span: value.span.clone(),
         rules: table
             .tables("failsafe", report)
             .into_iter()
@@ -187,7 +187,15 @@ pub(super) fn read(document: &DeTable<'_>, report: &mut Report<'_>) -> RawPolicy
     }
 }
 
-fn group(name: Spanned<String>, body: &DeTable<'_>, report: &mut Report<'_>) -> RawGroup {
+/// The text under a key, for messages.
+fn name_of<'t>(body: &'t Map, key: &str) -> Option<&'t str> {
+    match &body.get(key)?.value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn group(name: Spanned<String>, body: &Map, report: &mut Report) -> RawGroup {
     let what = format!("group `{}`", super::diagnostic::clean(name.get_ref()));
     let table = Table::new(body, name.span(), what, GROUP_KEYS, report);
     RawGroup {
@@ -197,7 +205,7 @@ fn group(name: Spanned<String>, body: &DeTable<'_>, report: &mut Report<'_>) -> 
     }
 }
 
-fn profile(name: Spanned<String>, body: &DeTable<'_>, report: &mut Report<'_>) -> RawProfile {
+fn profile(name: Spanned<String>, body: &Map, report: &mut Report) -> RawProfile {
     let what = format!("profile `{}`", super::diagnostic::clean(name.get_ref()));
     let table = Table::new(body, name.span(), what.clone(), PROFILE_KEYS, report);
     let is_container = table.get("containers").is_some();
@@ -239,7 +247,7 @@ fn profile(name: Spanned<String>, body: &DeTable<'_>, report: &mut Report<'_>) -
     };
     let (allow, deny) = (rules("allow"), rules("deny"));
     let send = table.get("send").map(|value| RawRules {
-        span: value.span(),
+        span: value.span.clone(),
         rules: rules("send"),
     });
     let antispoof = table
@@ -272,12 +280,7 @@ fn profile(name: Spanned<String>, body: &DeTable<'_>, report: &mut Report<'_>) -
     }
 }
 
-fn antispoof(
-    body: &DeTable<'_>,
-    span: Range<usize>,
-    profile: &str,
-    report: &mut Report<'_>,
-) -> RawAntiSpoof {
+fn antispoof(body: &Map, span: Range<usize>, profile: &str, report: &mut Report) -> RawAntiSpoof {
     let what = format!("`antispoof` of {profile}");
     let table = Table::new(body, span, what, ANTISPOOF_KEYS, report);
     RawAntiSpoof {
@@ -292,12 +295,7 @@ fn antispoof(
     }
 }
 
-fn containers(
-    body: &DeTable<'_>,
-    span: Range<usize>,
-    profile: &str,
-    report: &mut Report<'_>,
-) -> RawContainers {
+fn containers(body: &Map, span: Range<usize>, profile: &str, report: &mut Report) -> RawContainers {
     let what = format!("`containers` of {profile}");
     let table = Table::new(body, span, what, CONTAINERS_KEYS, report);
     RawContainers {
@@ -312,11 +310,8 @@ fn containers(
     }
 }
 
-fn binding(body: &DeTable<'_>, span: Range<usize>, report: &mut Report<'_>) -> RawBinding {
-    let what = match body
-        .get("interface")
-        .and_then(|name| name.get_ref().as_str())
-    {
+fn binding(body: &Map, span: Range<usize>, report: &mut Report) -> RawBinding {
+    let what = match name_of(body, "interface") {
         Some(name) => format!("the binding of `{}`", super::diagnostic::clean(name)),
         None => "this binding".to_owned(),
     };
@@ -331,8 +326,8 @@ fn binding(body: &DeTable<'_>, span: Range<usize>, report: &mut Report<'_>) -> R
     }
 }
 
-fn rule(kind: &str, body: &DeTable<'_>, span: Range<usize>, report: &mut Report<'_>) -> RawRule {
-    let what = match body.get("id").and_then(|id| id.get_ref().as_str()) {
+fn rule(kind: &str, body: &Map, span: Range<usize>, report: &mut Report) -> RawRule {
+    let what = match name_of(body, "id") {
         Some(id) => format!("rule `{}`", super::diagnostic::clean(id)),
         None => format!("this {kind} rule"),
     };
@@ -362,7 +357,7 @@ fn rule(kind: &str, body: &DeTable<'_>, span: Range<usize>, report: &mut Report<
     let windows = table.get("windows").map(|value| {
         let list = table.tables("windows", report).into_iter();
         let windows = list.map(|(body, span)| window(body, span, &what, report));
-        (windows.collect(), value.span())
+        (windows.collect(), value.span.clone())
     });
     RawRule {
         id: table.text("id", report),
@@ -381,12 +376,7 @@ fn rule(kind: &str, body: &DeTable<'_>, span: Range<usize>, report: &mut Report<
     }
 }
 
-fn window(
-    body: &DeTable<'_>,
-    span: Range<usize>,
-    rule: &str,
-    report: &mut Report<'_>,
-) -> RawWindow {
+fn window(body: &Map, span: Range<usize>, rule: &str, report: &mut Report) -> RawWindow {
     let what = format!("a window of {rule}");
     let table = Table::new(body, span, what, WINDOW_KEYS, report);
     RawWindow {
@@ -397,8 +387,8 @@ fn window(
     }
 }
 
-fn failsafe(body: &DeTable<'_>, span: Range<usize>, report: &mut Report<'_>) -> RawRule {
-    let what = match body.get("id").and_then(|id| id.get_ref().as_str()) {
+fn failsafe(body: &Map, span: Range<usize>, report: &mut Report) -> RawRule {
+    let what = match name_of(body, "id") {
         Some(id) => format!("failsafe rule `{}`", super::diagnostic::clean(id)),
         None => "this failsafe rule".to_owned(),
     };

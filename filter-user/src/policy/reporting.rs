@@ -49,7 +49,7 @@ pub(super) fn marks(raw: &RawReport) -> Marks {
 }
 
 /// The checked table.
-pub(super) fn validate(raw: &RawReport, report: &mut Report<'_>) -> Reporting {
+pub(super) fn validate(raw: &RawReport, report: &mut Report) -> Reporting {
     Reporting {
         nftables: raw.nftables.as_ref().map(|raw| Nftables {
             drop: raw.drop.as_ref().is_some_and(|flag| *flag.get_ref()),
@@ -62,7 +62,7 @@ pub(super) fn validate(raw: &RawReport, report: &mut Report<'_>) -> Reporting {
 }
 
 /// `None` if there is no usable path, which was reported.
-fn report_file(raw: &RawFile, report: &mut Report<'_>) -> Option<ReportFile> {
+fn report_file(raw: &RawFile, report: &mut Report) -> Option<ReportFile> {
     let max_mib = raw.max_mib.as_ref();
     let max_mib = max_mib.and_then(|value| count("max_mib", value, FILE_MIB, "MiB", report));
     let keep = raw.keep.as_ref();
@@ -75,7 +75,7 @@ fn report_file(raw: &RawFile, report: &mut Report<'_>) -> Option<ReportFile> {
 }
 
 /// `None` if there is no usable URL, which was reported.
-fn webhook(raw: &RawWebhook, report: &mut Report<'_>) -> Option<Webhook> {
+fn webhook(raw: &RawWebhook, report: &mut Report) -> Option<Webhook> {
     let queue = raw.queue.as_ref();
     let queue = queue.and_then(|value| count("queue", value, QUEUE, "reports", report));
     let secret_file = raw.secret_file.as_ref();
@@ -148,7 +148,7 @@ pub(super) fn is_exposed(url: &str) -> bool {
     uri.scheme_str() == Some("http") && !local
 }
 
-fn alerts(raw: &RawAlerts, report: &mut Report<'_>) -> Alerts {
+fn alerts(raw: &RawAlerts, report: &mut Report) -> Alerts {
     let default = Alerts::default();
     let factor = raw.factor.as_ref().map(|value| (value, *value.get_ref()));
     if let Some((value, _)) = factor.filter(|(_, factor)| !FACTOR.contains(factor)) {

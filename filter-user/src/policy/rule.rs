@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use toml::Spanned;
@@ -53,7 +52,7 @@ pub(super) fn validate(
     zone: Option<&TimeZone>,
     groups: &mut Groups,
     ids: &mut HashMap<String, Range<usize>>,
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) -> Rule {
     let id = raw
         .id
@@ -141,6 +140,7 @@ pub(super) fn validate(
             }
         }
     }
+    let (file, line) = report.place(raw.span.start);
     Rule {
         services: services(kind, raw, report),
         from,
@@ -148,18 +148,14 @@ pub(super) fn validate(
         rate: raw.rate.as_ref().and_then(|r| rate(r, report)),
         rate_per_source: raw.rate_per_source.as_ref().and_then(|r| rate(r, report)),
         schedule: schedule::validate(raw, zone, report),
-        file: Arc::clone(&report.source.name),
-        line: report.source.line_number(raw.span.start),
+        file,
+        line,
         id,
         comment,
     }
 }
 
-fn check_id(
-    id: &Spanned<String>,
-    ids: &mut HashMap<String, Range<usize>>,
-    report: &mut Report<'_>,
-) {
+fn check_id(id: &Spanned<String>, ids: &mut HashMap<String, Range<usize>>, report: &mut Report) {
     let text = id.get_ref();
     let shape = text.len() <= 64
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -181,7 +177,7 @@ fn check_id(
     } else if let Some(first) = ids.get(text) {
         let message = format!(
             "rule id `{text}` is used twice; the first is in {}",
-            report.line(first)
+            report.line(first, &id.span())
         );
         report.error(
             "duplicate-id",
@@ -194,7 +190,7 @@ fn check_id(
     }
 }
 
-fn rate(raw: &RawRate, report: &mut Report<'_>) -> Option<Rate> {
+fn rate(raw: &RawRate, report: &mut Report) -> Option<Rate> {
     let mut check = |name: &str, value: &Spanned<i64>| {
         let number = u64::try_from(*value.get_ref())
             .ok()
@@ -224,7 +220,7 @@ fn rate(raw: &RawRate, report: &mut Report<'_>) -> Option<Rate> {
 }
 
 /// The services of a rule; empty only after an error.
-fn services(kind: Kind, raw: &RawRule, report: &mut Report<'_>) -> Vec<Service> {
+fn services(kind: Kind, raw: &RawRule, report: &mut Report) -> Vec<Service> {
     let ports = raw.ports.as_ref().map(|list| port_ranges(list, report));
     let Some(protocols) = &raw.protocol else {
         if let Some(list) = &raw.ports {
@@ -311,7 +307,7 @@ fn shown(scalar: &Scalar) -> String {
     }
 }
 
-fn protocol(kind: Kind, item: &Spanned<Scalar>, report: &mut Report<'_>) -> Option<u8> {
+fn protocol(kind: Kind, item: &Spanned<Scalar>, report: &mut Report) -> Option<u8> {
     let text = match item.get_ref() {
         Scalar::Integer(number) => {
             let valid = u8::try_from(*number).ok();
@@ -357,7 +353,7 @@ fn protocol(kind: Kind, item: &Spanned<Scalar>, report: &mut Report<'_>) -> Opti
 }
 
 /// The ports as ranges: sorted, and none touching another.
-fn port_ranges(list: &Scalars, report: &mut Report<'_>) -> Vec<(u16, u16)> {
+fn port_ranges(list: &Scalars, report: &mut Report) -> Vec<(u16, u16)> {
     if list.get_ref().is_empty() {
         report.error(
             "empty-list",

@@ -89,7 +89,7 @@ impl Scans {
 }
 
 /// The checked table.
-pub(super) fn validate(raw: &RawScans, groups: &mut Groups, report: &mut Report<'_>) -> Scans {
+pub(super) fn validate(raw: &RawScans, groups: &mut Groups, report: &mut Report) -> Scans {
     let default = Scans::default();
     let sensitivity = choice(
         raw.sensitivity.as_ref(),
@@ -138,7 +138,7 @@ pub(super) fn validate(raw: &RawScans, groups: &mut Groups, report: &mut Report<
 }
 
 /// `block_for` and `block_at_most`, of which the first is never the longer one.
-fn times(raw: &RawScans, default: &Scans, report: &mut Report<'_>) -> (Duration, Duration) {
+fn times(raw: &RawScans, default: &Scans, report: &mut Report) -> (Duration, Duration) {
     let mut read = |key, value: &Option<Spanned<String>>, default| match value {
         Some(value) => time(key, value, Scans::BLOCK, report),
         None => Some(default),
@@ -172,7 +172,7 @@ fn times(raw: &RawScans, default: &Scans, report: &mut Report<'_>) -> (Duration,
 fn thresholds(
     raw: &[RawThreshold; 3],
     preset: [Threshold; 3],
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) -> [Threshold; 3] {
     let mut list = preset;
     let mut windows = [None; 3];
@@ -227,7 +227,7 @@ fn sources(
     list: Option<&Texts>,
     role: Role,
     groups: &mut Groups,
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) -> Option<Arc<PrefixSet>> {
     group::sources(list?, role, "scans", groups, report)
 }

@@ -17,7 +17,7 @@ const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const SPANS: [(&str, usize, usize); 2] = [("weekdays", 0, 4), ("weekends", 5, 6)];
 
 /// The zone that a key names.
-pub(super) fn zone(raw: Option<&Spanned<String>>, report: &mut Report<'_>) -> Option<TimeZone> {
+pub(super) fn zone(raw: Option<&Spanned<String>>, report: &mut Report) -> Option<TimeZone> {
     let raw = raw?;
     let database = TimeZoneDatabase::bundled();
     let name = raw.get_ref();
@@ -39,7 +39,7 @@ pub(super) fn zone(raw: Option<&Spanned<String>>, report: &mut Report<'_>) -> Op
 pub(super) fn validate(
     raw: &RawRule,
     outer: Option<&TimeZone>,
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) -> Option<Schedule> {
     let own = zone(raw.zone.as_ref(), report);
     let zone = own.or_else(|| outer.cloned()).unwrap_or(TimeZone::UTC);
@@ -108,7 +108,7 @@ fn moment(text: &str, zone: &TimeZone, last: bool) -> Option<Timestamp> {
     at.compatible().ok()
 }
 
-fn windows(raw: &RawRule, report: &mut Report<'_>) -> Vec<Window> {
+fn windows(raw: &RawRule, report: &mut Report) -> Vec<Window> {
     let Some((list, span)) = &raw.windows else {
         return Vec::new();
     };
@@ -134,7 +134,7 @@ fn windows(raw: &RawRule, report: &mut Report<'_>) -> Vec<Window> {
         .collect()
 }
 
-fn window(raw: &RawWindow, report: &mut Report<'_>) -> Option<Window> {
+fn window(raw: &RawWindow, report: &mut Report) -> Option<Window> {
     let days = match &raw.days {
         Some(list) => days(list, report)?,
         None => [true; 7],
@@ -169,7 +169,7 @@ fn window(raw: &RawWindow, report: &mut Report<'_>) -> Option<Window> {
     Some(Window { days, from, to })
 }
 
-fn days(list: &Texts, report: &mut Report<'_>) -> Option<[bool; 7]> {
+fn days(list: &Texts, report: &mut Report) -> Option<[bool; 7]> {
     let mut days = [false; 7];
     for item in list.get_ref() {
         let Some((first, last)) = span_of(item.get_ref()) else {

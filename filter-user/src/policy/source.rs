@@ -1,138 +1,37 @@
-//! Reading files from outside with a size limit, and finding line and column in their text.
-//! Never reads anything but regular files: a pipe or device could block or never end.
+//! The texts of a policy and where things stand in them: one line of positions for all files, so that a place says
+//! which file it is in. Never reads a file.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::bundle::Bundle;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 
-/// Why a file could not be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
-    #[error("there is no such file")]
-    Missing,
-    #[error("this is a directory, not a file")]
-    Directory,
-    #[error("this is not a regular file")]
-    Special,
-    #[error("no permission to read this file")]
-    Denied,
-    #[error("the file is larger than {} MiB", .limit >> 20)]
-    TooLarge { limit: u64 },
-    #[error("the file cannot be read: {0}")]
-    Other(io::Error),
-    #[error("the file was not sent with the policy")]
-    NotInBundle,
-}
-
-impl ReadError {
-    pub(super) fn code(&self) -> &'static str {
-        match self {
-            Self::Missing | Self::NotInBundle => "file-missing",
-            Self::Directory | Self::Special => "file-kind",
-            Self::Denied | Self::Other(_) => "file-unreadable",
-            Self::TooLarge { .. } => "file-too-large",
-        }
-    }
-
-    pub(super) fn cure(&self) -> &'static str {
-        match self {
-            Self::Missing => "check the spelling and the directory, or create the file",
-            Self::Directory => "name a file inside it",
-            Self::Special => "name a regular file; pipes and devices are not read",
-            Self::Denied => {
-                "let the user that runs edgefilter read it (chmod, chown) and enter its directories"
-            }
-            Self::TooLarge { .. } => "split it into several files, or aggregate its prefixes",
-            Self::Other(_) => "check the path and the file system",
-            Self::NotInBundle => "push the policy again, with all files it names",
-        }
-    }
-}
-
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::NotFound => Self::Missing,
-            ErrorKind::PermissionDenied => Self::Denied,
-            ErrorKind::IsADirectory => Self::Directory,
-            _ => Self::Other(error),
-        }
-    }
-}
-
-/// Reads a regular file of at most `limit` bytes.
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
-    let metadata = fs::metadata(path)?;
-    if metadata.is_dir() {
-        return Err(ReadError::Directory);
-    }
-    if !metadata.is_file() {
-        return Err(ReadError::Special);
-    }
-    let mut bytes = Vec::new();
-    // One byte more than allowed tells a full file from one that is too large.
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(ReadError::TooLarge { limit });
-    }
-    Ok(bytes)
-}
-
-/// Where the files of a policy come from.
-pub(super) enum Files<'a> {
-    /// The file system.
-    Disk,
-    /// The file system; what is read is kept under its name as seen from this directory.
-    Gather(&'a Path, &'a mut BTreeMap<String, String>),
-    /// Files that were read before, perhaps on another host: nothing else is read.
-    Bundle(&'a Bundle),
-}
-
-impl Files<'_> {
-    /// A regular file of at most `limit` bytes.
-    pub(super) fn read(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
-        match self {
-            Self::Disk => read(path, limit),
-            Self::Gather(base, kept) => {
-                let bytes = read(path, limit)?;
-                let name = path.strip_prefix(base).unwrap_or(path);
-                // what is not text is an error to come, and nothing is kept of a policy with errors
-                if let (Some(name), Ok(text)) = (name.to_str(), str::from_utf8(&bytes)) {
-                    kept.insert(name.to_owned(), text.to_owned());
-                }
-                Ok(bytes)
-            }
-            Self::Bundle(bundle) => {
-                let text = path.to_str().and_then(|name| bundle.files.get(name));
-                let text = text.ok_or(ReadError::NotInBundle)?;
-                if text.len() as u64 > limit {
-                    return Err(ReadError::TooLarge { limit });
-                }
-                Ok(text.as_bytes().to_vec())
-            }
-        }
-    }
-}
-
-/// The text of the policy file.
-pub(super) struct Source {
-    pub(super) path: PathBuf,
-    /// The same, to be shared.
-    pub(super) name: Arc<Path>,
-    pub(super) text: String,
+/// The text of one file.
+pub(crate) struct Source {
+    pub(super) path: Arc<Path>,
+    pub(crate) text: String,
+    /// Where relative names of this file may lead; see [`super::files::Files::read`].
+    pub(super) roots: Arc<[PathBuf]>,
+    /// Position of its first byte.
+    base: usize,
     /// Byte offsets at which lines begin.
     lines: Vec<usize>,
 }
 
 impl Source {
+    /// A file by itself; fails with the diagnostic if the bytes are not UTF-8.
+    pub(crate) fn alone(path: &Path, bytes: Vec<u8>) -> Result<Self, Box<Diagnostic>> {
+        Self::new(path, bytes, Arc::default(), 0)
+    }
+
     /// Fails with the diagnostic if the bytes are not UTF-8.
-    pub(super) fn new(path: PathBuf, bytes: Vec<u8>) -> Result<Self, Box<Diagnostic>> {
+    fn new(
+        path: &Path,
+        bytes: Vec<u8>,
+        roots: Arc<[PathBuf]>,
+        base: usize,
+    ) -> Result<Self, Box<Diagnostic>> {
         match String::from_utf8(bytes) {
             Ok(text) => {
                 let breaks = text
@@ -141,11 +40,11 @@ impl Source {
                     .filter(|(_, b)| *b == b'\n')
                     .map(|(at, _)| at + 1);
                 let lines = std::iter::once(0).chain(breaks).collect();
-                let name = Arc::from(path.as_path());
                 Ok(Self {
-                    path,
-                    name,
+                    path: Arc::from(path),
                     text,
+                    roots,
+                    base,
                     lines,
                 })
             }
@@ -162,17 +61,29 @@ impl Source {
                     .split(|b| *b == b'\n')
                     .next()
                     .unwrap_or_default();
-                Err(Box::new(bad_utf8(path, number, start, line)))
+                Err(Box::new(bad_utf8(path.to_owned(), number, start, line)))
             }
         }
     }
 
-    /// The number (from 1) of the line that holds byte `at`.
+    /// Position of its first byte.
+    pub(super) fn start(&self) -> usize {
+        self.base
+    }
+
+    /// The directory that names in this file are relative to.
+    pub(super) fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
+    /// The number (from 1) of the line at position `at`.
     pub(super) fn line_number(&self, at: usize) -> usize {
+        let at = at.saturating_sub(self.base);
         self.lines.partition_point(|start| *start <= at)
     }
 
-    fn diagnostic(
+    /// What is wrong with these bytes of it.
+    pub(crate) fn diagnostic(
         &self,
         code: &'static str,
         span: Range<usize>,
@@ -180,6 +91,7 @@ impl Source {
         cure: String,
     ) -> Diagnostic {
         let number = self.line_number(span.start).max(1);
+        let span = span.start.saturating_sub(self.base)..span.end.saturating_sub(self.base);
         let start = self.lines.get(number - 1).copied().unwrap_or(0);
         let rest = self.text.get(start..).unwrap_or_default();
         let line = rest.split('\n').next().unwrap_or_default();
@@ -188,7 +100,7 @@ impl Source {
             ..span.end.saturating_sub(start).min(line.len());
         Diagnostic::in_line(
             code,
-            self.path.clone(),
+            self.path.to_path_buf(),
             (number, start, line),
             mark,
             message,
@@ -215,13 +127,44 @@ pub(super) fn bad_utf8(path: PathBuf, number: usize, start: usize, line: &[u8]) 
     )
 }
 
-/// Collects diagnostics about the policy file.
-pub(super) struct Report<'s> {
-    pub(super) source: &'s Source,
+/// Collects diagnostics about the policy files.
+#[derive(Default)]
+pub(super) struct Report {
+    sources: Vec<Source>,
     pub(super) list: Diagnostics,
 }
 
-impl Report<'_> {
+impl Report {
+    /// Adds a file; `None`, which is then reported, if it is no text.
+    pub(super) fn add(
+        &mut self,
+        path: &Path,
+        bytes: Vec<u8>,
+        roots: Arc<[PathBuf]>,
+    ) -> Option<&Source> {
+        // one position lies between two files, so that the end of one is not the beginning of the next
+        let base = self
+            .sources
+            .last()
+            .map_or(0, |last| last.base + last.text.len() + 1);
+        match Source::new(path, bytes, roots, base) {
+            Ok(source) => {
+                self.sources.push(source);
+                self.sources.last()
+            }
+            Err(diagnostic) => {
+                self.list.push(*diagnostic);
+                None
+            }
+        }
+    }
+
+    /// The file that a position is in; `None` only if there is none at all.
+    pub(super) fn source(&self, at: usize) -> Option<&Source> {
+        let after = self.sources.partition_point(|source| source.base <= at);
+        self.sources.get(after.saturating_sub(1))
+    }
+
     pub(super) fn error(
         &mut self,
         code: &'static str,
@@ -229,10 +172,7 @@ impl Report<'_> {
         message: impl Into<String>,
         cure: impl Into<String>,
     ) {
-        self.list.push_with(Severity::Error, || {
-            self.source
-                .diagnostic(code, span, message.into(), cure.into())
-        });
+        self.push(Severity::Error, code, span, message.into(), cure.into());
     }
 
     pub(super) fn warning(
@@ -242,15 +182,47 @@ impl Report<'_> {
         message: impl Into<String>,
         cure: impl Into<String>,
     ) {
-        self.list.push_with(Severity::Warning, || {
-            self.source
-                .diagnostic(code, span, message.into(), cure.into())
-                .into_warning()
+        self.push(Severity::Warning, code, span, message.into(), cure.into());
+    }
+
+    fn push(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        span: Range<usize>,
+        message: String,
+        cure: String,
+    ) {
+        let after = self
+            .sources
+            .partition_point(|source| source.base <= span.start);
+        let Some(source) = self.sources.get(after.saturating_sub(1)) else {
+            return;
+        };
+        self.list.push_with(severity, || {
+            let diagnostic = source.diagnostic(code, span, message, cure);
+            match severity {
+                Severity::Error => diagnostic,
+                Severity::Warning => diagnostic.into_warning(),
+            }
         });
     }
 
-    /// "line 7", for messages that point at a second place.
-    pub(super) fn line(&self, span: &Range<usize>) -> String {
-        format!("line {}", self.source.line_number(span.start))
+    /// The file and line of a position.
+    pub(super) fn place(&self, at: usize) -> (Arc<Path>, usize) {
+        match self.source(at) {
+            Some(source) => (Arc::clone(&source.path), source.line_number(at)),
+            None => (Arc::from(Path::new("")), 0),
+        }
+    }
+
+    /// "line 7", or "line 7 of web.toml" if that is another file than the one the message is about.
+    pub(super) fn line(&self, span: &Range<usize>, seen_from: &Range<usize>) -> String {
+        let (path, line) = self.place(span.start);
+        if path == self.place(seen_from.start).0 {
+            format!("line {line}")
+        } else {
+            format!("line {line} of {}", path.display())
+        }
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn nearest<'a>(
 }
 
 /// A cure: "did you mean `x`?" if something is near, else all the candidates.
-pub(super) fn cure<'a>(
+pub(crate) fn cure<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str> + Clone,
 ) -> String {

@@ -1,11 +1,11 @@
-//! Reading typed values out of a parsed TOML table, reporting what does not fit and going on.
-//! Knows TOML's types and nothing of what the keys mean.
+//! Reading typed values out of a table of a policy file, reporting what does not fit and going on.
+//! Knows types and nothing of what the keys mean.
 
 use std::ops::Range;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 
+use super::document::{Map, Node, Value};
 use super::source::Report;
 use super::suggest;
 
@@ -27,44 +27,25 @@ pub(super) const fn key(name: &'static str, example: &'static str) -> Key {
     Key { name, example }
 }
 
-/// One entry of a table whose keys are names chosen by the writer.
-pub(super) struct Entry<'t, 'i> {
-    pub(super) name: Spanned<String>,
-    pub(super) value: &'t Spanned<DeValue<'i>>,
-}
-
-/// The entries of a table in the order of the file.
-pub(super) fn entries<'t, 'i>(table: &'t DeTable<'i>) -> Vec<Entry<'t, 'i>> {
-    let mut list: Vec<_> = table
-        .iter()
-        .map(|(key, value)| Entry {
-            name: Spanned::new(key.span(), key.get_ref().to_string()),
-            value,
-        })
-        .collect();
-    list.sort_by_key(|entry| entry.name.span().start);
-    list
-}
-
 /// A table with known keys.
-pub(super) struct Table<'t, 'i> {
-    table: &'t DeTable<'i>,
+pub(super) struct Table<'t> {
+    table: &'t Map,
     /// "profile `edge`", for messages.
     what: String,
     keys: &'static [Key],
     pub(super) span: Range<usize>,
 }
 
-impl<'t, 'i> Table<'t, 'i> {
+impl<'t> Table<'t> {
     /// Reports keys that are not in `keys`.
     pub(super) fn new(
-        table: &'t DeTable<'i>,
+        table: &'t Map,
         span: Range<usize>,
         what: String,
         keys: &'static [Key],
-        report: &mut Report<'_>,
+        report: &mut Report,
     ) -> Self {
-        for entry in entries(table) {
+        for entry in &table.entries {
             let name = entry.name.get_ref();
             if !keys.iter().any(|key| key.name == name) {
                 let cure = if keys.is_empty() {
@@ -81,6 +62,16 @@ impl<'t, 'i> Table<'t, 'i> {
                 );
             }
         }
+        Self::of(table, span, what, keys)
+    }
+
+    /// The same, without a word about other keys.
+    pub(super) fn of(
+        table: &'t Map,
+        span: Range<usize>,
+        what: String,
+        keys: &'static [Key],
+    ) -> Self {
         Self {
             table,
             what,
@@ -89,7 +80,7 @@ impl<'t, 'i> Table<'t, 'i> {
         }
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&'t Spanned<DeValue<'i>>> {
+    pub(super) fn get(&self, name: &str) -> Option<&'t Node> {
         debug_assert!(
             self.keys.iter().any(|key| key.name == name),
             "{name} is not in the table of keys"
@@ -105,7 +96,7 @@ impl<'t, 'i> Table<'t, 'i> {
     }
 
     /// Reports the key if it is not there.
-    pub(super) fn require(&self, name: &str, report: &mut Report<'_>) {
+    pub(super) fn require(&self, name: &str, report: &mut Report) {
         if self.get(name).is_none() {
             let cure = format!("add `{}`", self.example(name));
             report.error(
@@ -117,59 +108,49 @@ impl<'t, 'i> Table<'t, 'i> {
         }
     }
 
-    fn mismatch(
-        &self,
-        name: &str,
-        wanted: &str,
-        value: &Spanned<DeValue<'i>>,
-        report: &mut Report<'_>,
-    ) {
-        let message = format!("`{name}` must be {wanted}, not {}", kind(value.get_ref()));
+    fn mismatch(&self, name: &str, wanted: &str, value: &Node, report: &mut Report) {
+        let message = format!("`{name}` must be {wanted}, not {}", kind(&value.value));
         let cure = format!("write for example `{}`", self.example(name));
-        report.error("wrong-type", value.span(), message, cure);
+        report.error("wrong-type", value.span.clone(), message, cure);
     }
 
-    pub(super) fn text(&self, name: &str, report: &mut Report<'_>) -> Option<Spanned<String>> {
+    pub(super) fn text(&self, name: &str, report: &mut Report) -> Option<Spanned<String>> {
         let value = self.get(name)?;
-        let Some(text) = value.get_ref().as_str() else {
+        let Value::Text(text) = &value.value else {
             self.mismatch(name, "a string", value, report);
             return None;
         };
-        Some(Spanned::new(value.span(), text.to_owned()))
+        Some(Spanned::new(value.span.clone(), text.clone()))
     }
 
     /// A date or time as text, in quotes or without.
-    pub(super) fn time(&self, name: &str, report: &mut Report<'_>) -> Option<Spanned<String>> {
+    pub(super) fn time(&self, name: &str, report: &mut Report) -> Option<Spanned<String>> {
         let value = self.get(name)?;
-        match value.get_ref() {
-            DeValue::Datetime(time) => Some(Spanned::new(value.span(), time.to_string())),
+        match &value.value {
+            Value::Time(time) => Some(Spanned::new(value.span.clone(), time.clone())),
             _ => self.text(name, report),
         }
     }
 
-    pub(super) fn flag(&self, name: &str, report: &mut Report<'_>) -> Option<bool> {
+    pub(super) fn flag(&self, name: &str, report: &mut Report) -> Option<bool> {
         let value = self.get(name)?;
-        let flag = value.get_ref().as_bool();
-        if flag.is_none() {
-            self.mismatch(name, "true or false", value, report);
+        if let Value::Flag(flag) = value.value {
+            return Some(flag);
         }
-        flag
+        self.mismatch(name, "true or false", value, report);
+        None
     }
 
     /// A flag with its place.
-    pub(super) fn spanned_flag(
-        &self,
-        name: &str,
-        report: &mut Report<'_>,
-    ) -> Option<Spanned<bool>> {
-        let span = self.get(name)?.span();
+    pub(super) fn spanned_flag(&self, name: &str, report: &mut Report) -> Option<Spanned<bool>> {
+        let span = self.get(name)?.span.clone();
         Some(Spanned::new(span, self.flag(name, report)?))
     }
 
-    pub(super) fn integer(&self, name: &str, report: &mut Report<'_>) -> Option<Spanned<i64>> {
+    pub(super) fn integer(&self, name: &str, report: &mut Report) -> Option<Spanned<i64>> {
         let value = self.get(name)?;
         match scalar(value, report) {
-            Read::Scalar(Scalar::Integer(number)) => Some(Spanned::new(value.span(), number)),
+            Read::Scalar(Scalar::Integer(number)) => Some(Spanned::new(value.span.clone(), number)),
             Read::Scalar(Scalar::Text(_)) | Read::Other => {
                 self.mismatch(name, "a whole number", value, report);
                 None
@@ -179,43 +160,36 @@ impl<'t, 'i> Table<'t, 'i> {
     }
 
     /// A number, whole or decimal.
-    pub(super) fn decimal(&self, name: &str, report: &mut Report<'_>) -> Option<Spanned<f64>> {
+    pub(super) fn decimal(&self, name: &str, report: &mut Report) -> Option<Spanned<f64>> {
         let value = self.get(name)?;
-        let number = match value.get_ref() {
-            DeValue::Float(float) => float.as_str().parse().ok(),
-            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().parse().ok(),
+        let number = match value.value {
+            Value::Decimal(number) => number,
+            #[expect(clippy::cast_precision_loss, reason = "figures are far below 2^52")]
+            Value::Integer(number) => number.map(|number| number as f64),
             _ => None,
         };
         if number.is_none() {
             self.mismatch(name, "a number", value, report);
         }
-        Some(Spanned::new(value.span(), number?))
+        Some(Spanned::new(value.span.clone(), number?))
     }
 
     /// A table under this key.
-    pub(super) fn table(
-        &self,
-        name: &str,
-        report: &mut Report<'_>,
-    ) -> Option<(&'t DeTable<'i>, Range<usize>)> {
+    pub(super) fn table(&self, name: &str, report: &mut Report) -> Option<(&'t Map, Range<usize>)> {
         let value = self.get(name)?;
-        let table = value.get_ref().as_table();
-        if table.is_none() {
-            self.mismatch(name, "a table", value, report);
+        if let Value::Table(table) = &value.value {
+            return Some((table, value.span.clone()));
         }
-        Some((table?, value.span()))
+        self.mismatch(name, "a table", value, report);
+        None
     }
 
     /// A list of tables, as `[[..]]` makes it.
-    pub(super) fn tables(
-        &self,
-        name: &str,
-        report: &mut Report<'_>,
-    ) -> Vec<(&'t DeTable<'i>, Range<usize>)> {
+    pub(super) fn tables(&self, name: &str, report: &mut Report) -> Vec<(&'t Map, Range<usize>)> {
         let Some(value) = self.get(name) else {
             return Vec::new();
         };
-        let Some(array) = value.get_ref().as_array() else {
+        let Value::List(list) = &value.value else {
             self.mismatch(
                 name,
                 "a list of tables, each under a header in double brackets",
@@ -225,10 +199,10 @@ impl<'t, 'i> Table<'t, 'i> {
             return Vec::new();
         };
         let mut tables = Vec::new();
-        for item in array {
-            match item.get_ref().as_table() {
-                Some(table) => tables.push((table, item.span())),
-                None => self.mismatch(name, "a list of tables", item, report),
+        for item in list {
+            match &item.value {
+                Value::Table(table) => tables.push((table, item.span.clone())),
+                _ => self.mismatch(name, "a list of tables", item, report),
             }
         }
         tables
@@ -238,41 +212,39 @@ impl<'t, 'i> Table<'t, 'i> {
     pub(super) fn list(
         &self,
         name: &str,
-        report: &mut Report<'_>,
+        report: &mut Report,
     ) -> Option<Spanned<Vec<Spanned<Scalar>>>> {
         let value = self.get(name)?;
         let mut list = Vec::new();
-        let single = std::slice::from_ref(value);
-        let items: &mut dyn Iterator<Item = &Spanned<DeValue<'i>>> =
-            match value.get_ref().as_array() {
-                Some(array) => &mut array.iter(),
-                None => &mut single.iter(),
-            };
+        let (items, is_list) = match &value.value {
+            Value::List(items) => (items.as_slice(), true),
+            _ => (std::slice::from_ref(value), false),
+        };
         for item in items {
             match scalar(item, report) {
-                Read::Scalar(scalar) => list.push(Spanned::new(item.span(), scalar)),
-                Read::Other if value.get_ref().is_array() => {
+                Read::Scalar(scalar) => list.push(Spanned::new(item.span.clone(), scalar)),
+                Read::Other if is_list => {
                     let message = format!(
                         "`{name}` holds strings or numbers, not {}",
-                        kind(item.get_ref())
+                        kind(&item.value)
                     );
                     let cure = format!("write for example `{}`", self.example(name));
-                    report.error("wrong-type", item.span(), message, cure);
+                    report.error("wrong-type", item.span.clone(), message, cure);
                 }
                 Read::Other => self.mismatch(name, "a list", item, report),
                 Read::Reported => {}
             }
         }
-        let written = value.get_ref().as_array().map_or(1, |array| array.len());
         // A list that only became empty by losing its wrong items is not an empty list.
-        (list.len() == written || !list.is_empty()).then(|| Spanned::new(value.span(), list))
+        (list.len() == items.len() || !list.is_empty())
+            .then(|| Spanned::new(value.span.clone(), list))
     }
 
     /// A list of texts; a single one stands for a list of one.
     pub(super) fn texts(
         &self,
         name: &str,
-        report: &mut Report<'_>,
+        report: &mut Report,
     ) -> Option<Spanned<Vec<Spanned<String>>>> {
         let list = self.list(name, report)?;
         let span = list.span();
@@ -302,34 +274,32 @@ enum Read {
     Reported,
 }
 
-fn scalar(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Read {
-    match value.get_ref() {
-        DeValue::String(text) => Read::Scalar(Scalar::Text(text.to_string())),
-        DeValue::Integer(integer) => {
-            if let Ok(number) = i64::from_str_radix(integer.as_str(), integer.radix()) {
-                Read::Scalar(Scalar::Integer(number))
-            } else {
-                report.error(
-                    "out-of-range",
-                    value.span(),
-                    "this number is far too large",
-                    "write a smaller number",
-                );
-                Read::Reported
-            }
+fn scalar(value: &Node, report: &mut Report) -> Read {
+    match &value.value {
+        Value::Text(text) => Read::Scalar(Scalar::Text(text.clone())),
+        Value::Integer(Some(number)) => Read::Scalar(Scalar::Integer(*number)),
+        Value::Integer(None) => {
+            report.error(
+                "out-of-range",
+                value.span.clone(),
+                "this number is far too large",
+                "write a smaller number",
+            );
+            Read::Reported
         }
         _ => Read::Other,
     }
 }
 
-fn kind(value: &DeValue<'_>) -> &'static str {
+fn kind(value: &Value) -> &'static str {
     match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a decimal number",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
+        Value::Text(_) => "a string",
+        Value::Integer(_) => "a whole number",
+        Value::Decimal(_) => "a decimal number",
+        Value::Flag(_) => "a boolean",
+        Value::Time(_) => "a date",
+        Value::Nothing => "null",
+        Value::List(_) => "a list",
+        Value::Table(_) => "a table",
     }
 }

@@ -14,6 +14,7 @@ use super::names::{ETHERTYPES, ICMP_V4, ICMP_V6, PROTOCOLS};
 use super::*;
 
 mod failsafe;
+mod files;
 mod scans;
 mod schedule;
 mod spoofing;
@@ -263,7 +264,7 @@ fn a_million_prefixes_load_in_reasonable_time() {
 fn files_that_are_none_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let code = |path: &Path| load(path).unwrap_err().iter().next().unwrap().code;
-    assert_eq!(code(folder.path()), "file-kind");
+    assert_eq!(code(folder.path()), "file-missing");
     assert_eq!(code(Path::new("/dev/zero")), "file-kind");
     assert_eq!(code(&folder.path().join("none")), "file-missing");
     assert_eq!(code(Path::new("")), "file-missing");
@@ -357,6 +358,8 @@ fn the_reference_names_every_key_and_word() {
         MAX_PROFILES,
         MAX_RULES,
         MAX_WINDOWS,
+        MAX_FILES,
+        MAX_INCLUDE_DEPTH,
         MAX_INTERFACES,
         MAX_BOUND_ADDRESSES,
         MOST_TARGETS as usize,

@@ -51,7 +51,7 @@ pub(super) fn validate(
     raw: &RawPolicy,
     path: PathBuf,
     groups: &mut Groups,
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) -> (Policy, Marks) {
     if let Some(version) = raw.version.as_ref().filter(|v| *v.get_ref() != VERSION) {
         let message = format!("policy version {} is not supported", version.get_ref());
@@ -107,7 +107,7 @@ pub(super) fn validate(
         check_name("profile", &raw.name, report);
         let own = schedule::zone(raw.zone.as_ref(), report);
         let zone = own.as_ref().or(zone.as_ref());
-        let mut rules = |kind, list: &[RawRule], report: &mut Report<'_>| -> Vec<Rule> {
+        let mut rules = |kind, list: &[RawRule], report: &mut Report| -> Vec<Rule> {
             list.iter()
                 .map(|raw| rule::validate(kind, raw, zone, groups, &mut ids, report))
                 .collect()
@@ -173,7 +173,7 @@ fn places(raw: &RawProfile) -> ProfileMarks {
 }
 
 /// Names of groups and profiles.
-pub(super) fn check_name(kind: &str, name: &Spanned<String>, report: &mut Report<'_>) {
+pub(super) fn check_name(kind: &str, name: &Spanned<String>, report: &mut Report) {
     let text = name.get_ref();
     let first = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     let rest = text
@@ -186,12 +186,7 @@ pub(super) fn check_name(kind: &str, name: &Spanned<String>, report: &mut Report
     }
 }
 
-fn profile(
-    raw: &RawProfile,
-    rules: Rules,
-    groups: &mut Groups,
-    report: &mut Report<'_>,
-) -> Profile {
+fn profile(raw: &RawProfile, rules: Rules, groups: &mut Groups, report: &mut Report) -> Profile {
     let interfaces = patterns("interface", "eth0", raw.interfaces.as_ref(), report);
     let bridges = patterns("bridge", "cni0", raw.bridges.as_ref(), report);
     containers::check_kind(raw, report);
@@ -254,12 +249,7 @@ fn profile(
 }
 
 /// The names and globs of `interfaces` or `bridges`.
-fn patterns(
-    what: &str,
-    example: &str,
-    raw: Option<&Texts>,
-    report: &mut Report<'_>,
-) -> Vec<String> {
+fn patterns(what: &str, example: &str, raw: Option<&Texts>, report: &mut Report) -> Vec<String> {
     if let Some(list) = raw.filter(|list| list.get_ref().is_empty()) {
         report.error(
             "empty-list",
@@ -299,7 +289,7 @@ pub(super) fn choice<T: Copy + Default>(
     raw: Option<&Spanned<String>>,
     key: &str,
     choices: &[(&'static str, T)],
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) -> T {
     let Some(text) = raw else { return T::default() };
     names::number(choices, text.get_ref()).unwrap_or_else(|| {
@@ -317,8 +307,8 @@ pub(super) fn choice<T: Copy + Default>(
 /// A list of numbers: checked, ascending, each once.
 fn numbers<T: Ord + Copy>(
     raw: Option<&Scalars>,
-    mut read: impl FnMut(&Spanned<Scalar>, &mut Report<'_>) -> Option<T>,
-    report: &mut Report<'_>,
+    mut read: impl FnMut(&Spanned<Scalar>, &mut Report) -> Option<T>,
+    report: &mut Report,
 ) -> Vec<T> {
     let mut list = std::collections::BTreeSet::new();
     for item in raw.into_iter().flat_map(Spanned::get_ref) {
@@ -336,7 +326,7 @@ fn numbers<T: Ord + Copy>(
     list.into_iter().collect()
 }
 
-fn vlans(raw: Option<&Scalars>, report: &mut Report<'_>) -> Vec<u16> {
+fn vlans(raw: Option<&Scalars>, report: &mut Report) -> Vec<u16> {
     if let Some(list) = raw.filter(|list| list.get_ref().is_empty()) {
         let cure = "name VLAN ids, or leave `vlans` out to judge all frames";
         report.error(
@@ -346,7 +336,7 @@ fn vlans(raw: Option<&Scalars>, report: &mut Report<'_>) -> Vec<u16> {
             cure,
         );
     }
-    let read = |item: &Spanned<Scalar>, report: &mut Report<'_>| {
+    let read = |item: &Spanned<Scalar>, report: &mut Report| {
         let id = match item.get_ref() {
             Scalar::Integer(number) => u16::try_from(*number)
                 .ok()
@@ -377,7 +367,7 @@ fn icmp_type(
     item: &Spanned<Scalar>,
     table: &'static [(&'static str, u8)],
     family: &str,
-    report: &mut Report<'_>,
+    report: &mut Report,
 ) -> Option<u8> {
     let (number, cure) = match item.get_ref() {
         Scalar::Integer(number) => (
@@ -400,7 +390,7 @@ fn icmp_type(
     number
 }
 
-fn ethertype(item: &Spanned<Scalar>, report: &mut Report<'_>) -> Option<u16> {
+fn ethertype(item: &Spanned<Scalar>, report: &mut Report) -> Option<u16> {
     let number = match item.get_ref() {
         Scalar::Integer(number) => u16::try_from(*number).ok(),
         Scalar::Text(text) => match text.strip_prefix("0x").or(text.strip_prefix("0X")) {

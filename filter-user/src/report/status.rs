@@ -32,8 +32,22 @@ pub struct Status {
     /// Scans, blocks and where they are reported to; `None` until they are followed.
     #[serde(default)]
     pub scans: Option<ScanStatus>,
+    /// The daemon's own settings; `None` from a daemon that has none.
+    #[serde(default)]
+    pub settings: Option<SettingsStatus>,
     /// What somebody should look at.
     pub warnings: Vec<String>,
+}
+
+/// The daemon's own settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SettingsStatus {
+    /// Their file; `null`: there is none, and everything has its default.
+    pub path: Option<String>,
+    /// Why the file as it is now is not in force; the settings before stay.
+    pub last_error: Option<String>,
+    /// The address for control over the network, if it is on.
+    pub remote: Option<String>,
 }
 
 /// The policy in force.
@@ -160,6 +174,9 @@ impl Status {
             Some(policy) => policy.render(&mut text, self.generation, colour),
             None => text.push_str("policy: none\n"),
         }
+        if let Some(settings) = &self.settings {
+            settings.render(&mut text, colour);
+        }
         text.push('\n');
         self.render_interfaces(&mut text, colour);
         if let Some(scans) = &self.scans {
@@ -236,6 +253,26 @@ impl PolicyStatus {
                 text,
                 "  {}: {}",
                 paint("last error", RED, colour),
+                printable(error)
+            );
+        }
+    }
+}
+
+impl SettingsStatus {
+    fn render(&self, text: &mut String, colour: bool) {
+        // Writing into a String cannot fail, hence the ignored results.
+        if let Some(path) = &self.path {
+            let _ = writeln!(text, "settings: {}", printable(path));
+        }
+        if let Some(remote) = &self.remote {
+            let _ = writeln!(text, "  control over the network: {}", printable(remote));
+        }
+        if let Some(error) = &self.last_error {
+            let _ = writeln!(
+                text,
+                "  {}: {}",
+                paint("settings not in force", RED, colour),
                 printable(error)
             );
         }
@@ -380,6 +417,7 @@ mod tests {
                     seconds_left: 42,
                 }),
             }),
+            settings: None,
             interfaces: vec![
                 InterfaceStatus {
                     name: "eth0".to_owned(),

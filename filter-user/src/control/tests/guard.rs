@@ -12,18 +12,18 @@ use crate::access::{Actor, Role};
 use crate::audit::{Event, Outcome};
 use crate::control::operations::{self, Operation};
 use crate::control::recorder::Record;
-use crate::control::{seats, server};
+use crate::control::seats;
 use crate::settings::{Members, Roles};
 
 /// A log in memory.
 #[derive(Debug, Default)]
 struct Log {
-    written: Mutex<Vec<(Event, u64)>>,
+    written: Mutex<Vec<(Event, u32)>>,
     full: Mutex<bool>,
 }
 
 impl Log {
-    fn events(&self) -> Vec<(Event, u64)> {
+    fn events(&self) -> Vec<(Event, u32)> {
         self.written.lock().unwrap().clone()
     }
 }
@@ -36,8 +36,8 @@ impl Record for Log {
         Ok(())
     }
 
-    fn record(&self, event: Event, repeated: u64) -> io::Result<()> {
-        self.written.lock().unwrap().push((event, repeated));
+    fn record(&self, event: Event, times: u32) -> io::Result<()> {
+        self.written.lock().unwrap().push((event, times));
         Ok(())
     }
 }
@@ -72,7 +72,7 @@ fn with_roles() -> (Daemon, Arc<Log>) {
     let log = Arc::new(Log::default());
     daemon
         .shared
-        .set_directory(crate::access::Directory::new(&roles()));
+        .set_directory(Directory::new(&roles()));
     daemon
         .shared
         .record_with(Arc::clone(&log) as Arc<dyn Record>);
@@ -94,7 +94,7 @@ async fn panics() -> String {
 }
 
 async fn slow() -> String {
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     String::new()
 }
 
@@ -310,7 +310,7 @@ async fn a_role_is_asked_for_before_a_body_is_read() {
     assert_eq!(code, 403);
     assert_eq!(
         body,
-        r##"{"error":"this takes the role operator, and #61001 is viewer"}"##
+        r#"{"error":"this takes the role operator, and #61001 is viewer"}"#
     );
 }
 

@@ -140,6 +140,7 @@ impl Engine {
             interfaces,
             // the control socket adds it: another task keeps it
             scans: None,
+            settings: None,
             warnings: self
                 .loaded
                 .warnings

@@ -101,10 +101,7 @@ impl Policies {
 
     /// The policy file, checked.
     pub(super) fn read_file(&mut self) -> Result<(Candidate, String), Refusal> {
-        let read = self
-            .file
-            .read()
-            .map_err(|diagnostics| Refusal::Unsound(diagnostics.to_string()))?;
+        let read = self.file.read()?;
         for warning in &read.loaded.warnings {
             tracing::warn!("{warning}");
         }

@@ -5,9 +5,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::approval::Approval;
+use crate::approval::{self, Approval};
+use crate::control::Refusal;
 use crate::generations::Source;
-use crate::policy::{self, Bundle, Diagnostics, Loaded};
+use crate::policy::{self, Bundle, Loaded};
 
 /// What tells that a file is another one: device and inode, size, and when its content changed.
 type Stamp = (u64, u64, u64, i64, i64);
@@ -45,11 +46,16 @@ impl PolicyFile {
     }
 
     /// Reads it, and all that it names.
-    pub(super) fn read(&mut self) -> Result<Read, Diagnostics> {
+    pub(super) fn read(&mut self) -> Result<Read, Refusal> {
         let base = self.path.parent().unwrap_or(Path::new("")).to_owned();
         self.watch([self.path.clone(), base.clone()]);
         self.digest = None;
-        let (loaded, bundle) = policy::gather(&self.path)?;
+        let (loaded, bundle) = policy::gather(&self.path)
+            .map_err(|diagnostics| Refusal::Unsound(diagnostics.to_string()))?;
+        let approval = approval::read(&self.path).map_err(|error| {
+            let path = self.path.display();
+            Refusal::NotApproved(format!("the signatures of {path} cannot be read: {error}"))
+        })?;
         let files = bundle.files.keys().map(|name| base.join(name));
         let directories = bundle
             .files
@@ -60,7 +66,7 @@ impl PolicyFile {
         Ok(Read {
             loaded,
             bundle,
-            approval: None,
+            approval,
         })
     }
 

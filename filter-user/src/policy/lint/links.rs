@@ -13,7 +13,7 @@ use super::super::validate::ProfileMarks;
 use crate::compile::registry::{self, Row, Scope};
 
 /// Keys of `antispoof` that change nothing.
-pub(super) fn antispoof(profile: &Profile, marks: &Marks, report: &mut Report<'_>) {
+pub(super) fn antispoof(profile: &Profile, marks: &Marks, report: &mut Report) {
     let antispoof = &profile.antispoof;
     let mut idle = |key: &str, span: &Option<Range<usize>>, needs: &str| {
         if let Some(span) = span {
@@ -54,7 +54,7 @@ pub(super) fn antispoof(profile: &Profile, marks: &Marks, report: &mut Report<'_
 }
 
 /// Rules for sources that `internet = true` refuses before any rule is asked: who writes one would be locked out.
-pub(super) fn martians(profile: &Profile, marks: &ProfileMarks, report: &mut Report<'_>) {
+pub(super) fn martians(profile: &Profile, marks: &ProfileMarks, report: &mut Report) {
     let antispoof = &profile.antispoof;
     if !(antispoof.martians && antispoof.internet) {
         return;
@@ -113,12 +113,7 @@ fn is_legitimate(profile: &Profile, prefix: IpNet) -> bool {
 }
 
 /// Bridges and bindings that take no effect.
-pub(super) fn containers(
-    policy: &Policy,
-    index: usize,
-    marks: &ProfileMarks,
-    report: &mut Report<'_>,
-) {
+pub(super) fn containers(policy: &Policy, index: usize, marks: &ProfileMarks, report: &mut Report) {
     let Some(profile) = policy.profiles.get(index) else {
         return;
     };
@@ -175,7 +170,7 @@ pub(super) fn containers(
     }
 }
 
-fn bridges(policy: &Policy, index: usize, marks: &ProfileMarks, report: &mut Report<'_>) {
+fn bridges(policy: &Policy, index: usize, marks: &ProfileMarks, report: &mut Report) {
     let profiles = policy.profiles.iter().enumerate();
     let others: Vec<_> = profiles.filter(|(at, _)| *at != index).collect();
     let Some(profile) = policy.profiles.get(index) else {

@@ -10,7 +10,7 @@ use super::super::source::Report;
 use super::super::validate::Marks;
 
 /// Everything about `scans` and `report`.
-pub(super) fn lint(policy: &Policy, marks: &Marks, report: &mut Report<'_>) {
+pub(super) fn lint(policy: &Policy, marks: &Marks, report: &mut Report) {
     let scans = &policy.scans;
     for (key, set, span, effect) in [
         ("exempt", &scans.exempt, &marks.scans.exempt, "recorded"),
@@ -79,7 +79,7 @@ pub(super) fn lint(policy: &Policy, marks: &Marks, report: &mut Report<'_>) {
     }
 }
 
-fn idle(key: &str, because: &str, cure: &str, span: &Range<usize>, report: &mut Report<'_>) {
+fn idle(key: &str, because: &str, cure: &str, span: &Range<usize>, report: &mut Report) {
     report.warning(
         "no-effect",
         span.clone(),
@@ -103,7 +103,7 @@ fn whole_version(set: &PrefixSet) -> Option<&'static str> {
 }
 
 /// Thresholds of one's own that another one makes needless, and such of a detection that is off.
-fn redundant(policy: &Policy, marks: &scans::Marks, report: &mut Report<'_>) {
+fn redundant(policy: &Policy, marks: &scans::Marks, report: &mut Report) {
     let scans = &policy.scans;
     let written = marks.thresholds.iter().flatten();
     if !scans.enabled {
@@ -138,7 +138,7 @@ fn redundant(policy: &Policy, marks: &scans::Marks, report: &mut Report<'_>) {
 }
 
 /// What `action = "block"` may do to people, and what it will not do.
-fn blocking(policy: &Policy, span: &Range<usize>, report: &mut Report<'_>) {
+fn blocking(policy: &Policy, span: &Range<usize>, report: &mut Report) {
     let scans = &policy.scans;
     if !scans.enabled {
         idle(

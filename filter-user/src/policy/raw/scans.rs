@@ -1,9 +1,6 @@
 //! The tables `scans` and `report` as they are written. Reports wrong shapes only.
 
-use std::ops::Range;
-
 use toml::Spanned;
-use toml::de::DeTable;
 
 use super::super::keys::{
     ALERTS_KEYS, FILE_KEYS, NFTABLES_KEYS, REPORT_KEYS, SCANS_KEYS, SYSLOG_KEYS, THRESHOLD_KEYS,
@@ -68,18 +65,18 @@ pub(in super::super) struct RawAlerts {
 }
 
 /// The table `name` of another one, if it is there and is one; `place` is what messages call it.
-fn inner<'t, 'i>(
-    outer: &Table<'t, 'i>,
+fn inner<'t>(
+    outer: &Table<'t>,
     (name, place): (&str, &str),
     keys: &'static [Key],
-    report: &mut Report<'_>,
-) -> Option<Table<'t, 'i>> {
-    let (body, span): (&DeTable<'i>, Range<usize>) = outer.table(name, report)?;
+    report: &mut Report,
+) -> Option<Table<'t>> {
+    let (body, span) = outer.table(name, report)?;
     Some(Table::new(body, span, format!("`{place}`"), keys, report))
 }
 
 /// Reads `[scans]`.
-pub(super) fn scans(policy: &Table<'_, '_>, report: &mut Report<'_>) -> RawScans {
+pub(super) fn scans(policy: &Table<'_>, report: &mut Report) -> RawScans {
     let Some(table) = inner(policy, ("scans", "scans"), SCANS_KEYS, report) else {
         return RawScans::default();
     };
@@ -105,11 +102,7 @@ pub(super) fn scans(policy: &Table<'_, '_>, report: &mut Report<'_>) -> RawScans
     }
 }
 
-fn threshold(
-    thresholds: &Table<'_, '_>,
-    place: (&str, &str),
-    report: &mut Report<'_>,
-) -> RawThreshold {
+fn threshold(thresholds: &Table<'_>, place: (&str, &str), report: &mut Report) -> RawThreshold {
     let Some(table) = inner(thresholds, place, THRESHOLD_KEYS, report) else {
         return RawThreshold::default();
     };
@@ -121,7 +114,7 @@ fn threshold(
 }
 
 /// Reads `[report]`.
-pub(super) fn report(policy: &Table<'_, '_>, report: &mut Report<'_>) -> RawReport {
+pub(super) fn report(policy: &Table<'_>, report: &mut Report) -> RawReport {
     let Some(outer) = inner(policy, ("report", "report"), REPORT_KEYS, report) else {
         return RawReport::default();
     };

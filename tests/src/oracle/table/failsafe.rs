@@ -115,7 +115,7 @@ pub fn cases() -> Vec<Case> {
         case(
             "discovery must come from the link, failsafe or not",
             &format!(
-                "{}[[failsafe]]\nid = \"saved\"\nfrom = \"fe80::/10\"\n",
+                "{}[[failsafe]]\nid = \"saved\"\nfrom = [\"fe80::/10\"]\n",
                 closed_with(DENIED)
             ),
             vec![

@@ -1,0 +1,329 @@
+//! From a path to one document: the policy file, or the files of a directory, and what they include. Never interprets
+//! a key but `include` and the `version` of included files.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use glob::Pattern;
+use sha2::Sha256;
+use toml::Spanned;
+
+use super::diagnostic::{Diagnostic, clean};
+use super::document::{self, Map, Value};
+use super::files::{Files, ReadError};
+use super::group::hash_file;
+use super::interface::is_glob;
+use super::keys::POLICY_KEYS;
+use super::model::{MAX_INCLUDE_DEPTH, MAX_POLICY_BYTES, VERSION};
+use super::source::Report;
+use super::syntax::SyntaxError;
+use super::table::Table;
+
+/// What was read.
+#[derive(Default)]
+pub(super) struct Document {
+    pub(super) map: Map,
+    /// Of all files.
+    pub(super) syntax: Vec<SyntaxError>,
+}
+
+struct Reader<'r, 'f> {
+    files: &'r mut Files<'f>,
+    hash: &'r mut Sha256,
+    report: &'r mut Report,
+    /// The files that are being read, each included by the one before it.
+    chain: Vec<PathBuf>,
+    /// All files, so that each is read once.
+    seen: HashSet<PathBuf>,
+    /// Bytes of policy files so far.
+    bytes: u64,
+    document: Document,
+}
+
+/// A name in `include`.
+struct Named<'n> {
+    text: &'n str,
+    span: Range<usize>,
+    /// Those of the file it stands in.
+    roots: Arc<[PathBuf]>,
+}
+
+/// Reads everything. `None` if there is nothing to be said about what it means.
+pub(super) fn read(
+    path: &Path,
+    files: &mut Files<'_>,
+    hash: &mut Sha256,
+    report: &mut Report,
+) -> Option<Document> {
+    let mut reader = Reader {
+        files,
+        hash,
+        report,
+        chain: Vec::new(),
+        seen: HashSet::new(),
+        bytes: 0,
+        document: Document::default(),
+    };
+    if reader.files.is_directory(path) {
+        reader.directory(path)?;
+    } else {
+        reader.file(path, None)?;
+    }
+    Some(reader.document)
+}
+
+impl Reader<'_, '_> {
+    fn directory(&mut self, path: &Path) -> Option<()> {
+        let mut list = Vec::new();
+        for pattern in ["*.toml", "*.json"] {
+            let found = Pattern::new(pattern)
+                .ok()
+                .map(|pattern| self.files.matching(path, &pattern));
+            match found {
+                Some(Ok(found)) => list.extend(found),
+                Some(Err(error)) => self.unreadable(path, &error),
+                None => {}
+            }
+        }
+        list.sort_unstable();
+        if list.is_empty() {
+            if !self.report.list.has_errors() {
+                self.report.list.push(Diagnostic::about_file(
+                    "file-missing",
+                    path.to_owned(),
+                    "this directory holds no policy".to_owned(),
+                    "name a policy file, or put files `*.toml` or `*.json` into it".to_owned(),
+                ));
+            }
+            return None;
+        }
+        // the errors of all files are worth seeing, if one cannot be read
+        let read = list.iter().map(|file| self.file(file, None));
+        read.fold(Some(()), Option::and)
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &ReadError) {
+        self.report.list.push(Diagnostic::about_file(
+            error.code(),
+            path.to_owned(),
+            error.to_string(),
+            error.cure().to_owned(),
+        ));
+    }
+
+    /// Reads one file and what it includes; `named`: where it is included.
+    fn file(&mut self, path: &Path, named: Option<&Named<'_>>) -> Option<()> {
+        let normal = normal(path);
+        if let (Some(named), true) = (named, self.chain.contains(&normal)) {
+            let chain = self.chain.iter().skip_while(|file| **file != normal);
+            let chain = chain.chain(std::iter::once(&normal));
+            let way: Vec<String> = chain
+                .map(|file| clean(&file.display().to_string()))
+                .collect();
+            self.report.error(
+                "include-loop",
+                named.span.clone(),
+                format!(
+                    "`{}` includes itself: {}",
+                    clean(named.text),
+                    way.join(" -> ")
+                ),
+                "take one of these includes out",
+            );
+            return None;
+        }
+        if !self.seen.insert(normal.clone()) {
+            return Some(());
+        }
+        let relative = named.filter(|named| !Path::new(named.text).is_absolute());
+        let limit = MAX_POLICY_BYTES - self.bytes;
+        let read = self
+            .files
+            .read(path, relative.map(|named| &*named.roots), limit);
+        let bytes = match (read, named) {
+            (Ok(bytes), _) => bytes,
+            (Err(error), Some(named)) => {
+                let message = match error {
+                    ReadError::TooLarge { .. } => format!(
+                        "with `{}` the policy is larger than {} MiB",
+                        clean(named.text),
+                        MAX_POLICY_BYTES >> 20
+                    ),
+                    _ => format!("included file `{}`: {error}", clean(named.text)),
+                };
+                let cure = match error {
+                    ReadError::TooLarge { .. } => "put long lists into prefix files (`files`)",
+                    _ => error.cure(),
+                };
+                self.report
+                    .error(error.code(), named.span.clone(), message, cure);
+                return None;
+            }
+            (Err(error), None) => {
+                self.unreadable(path, &error);
+                return None;
+            }
+        };
+        if named.is_none() && bytes.iter().all(u8::is_ascii_whitespace) {
+            self.report.list.push(Diagnostic::about_file(
+                "file-empty",
+                path.to_owned(),
+                "the policy file is empty".to_owned(),
+                "begin with `version = 1` and a profile, or copy one of the example policies"
+                    .to_owned(),
+            ));
+            return None;
+        }
+        self.bytes += bytes.len() as u64;
+        hash_file(self.hash, &bytes);
+        let roots = match relative {
+            Some(named) => Arc::clone(&named.roots),
+            None => self.files.roots(path),
+        };
+        let source = self.report.add(path, bytes.to_vec(), roots)?;
+        let start = source.start();
+        let (mut map, syntax) = if path.extension().is_some_and(|kind| kind == "json") {
+            document::from_json(&source.text, start)
+        } else {
+            document::from_toml(&source.text, start)
+        };
+        self.files.keep(path, bytes);
+        self.document.syntax.extend(syntax);
+        let included = self.names(&mut map, start);
+        if !self.document.map.entries.is_empty() {
+            self.version(&mut map);
+        }
+        self.document.map.join(map, self.report);
+        self.chain.push(normal);
+        let done = self.include(included, start);
+        self.chain.pop();
+        done
+    }
+
+    /// Takes `include` out of a file.
+    fn names(&mut self, map: &mut Map, start: usize) -> Vec<Spanned<String>> {
+        let table = Table::of(map, start..start + 1, "the policy".into(), POLICY_KEYS);
+        let list = table.texts("include", self.report);
+        map.remove("include");
+        list.map(Spanned::into_inner).unwrap_or_default()
+    }
+
+    /// Every file may have a version; it is the same one.
+    fn version(&mut self, map: &mut Map) {
+        let known = self.document.map.get("version").is_some();
+        let same = map
+            .get("version")
+            .is_some_and(|node| matches!(node.value, Value::Integer(Some(VERSION))));
+        if known && same {
+            map.remove("version");
+        }
+    }
+
+    fn include(&mut self, names: Vec<Spanned<String>>, start: usize) -> Option<()> {
+        let mut done = Some(());
+        for name in names {
+            let (span, text) = (name.span(), name.into_inner());
+            let source = self.report.source(start)?;
+            let named = Named {
+                text: &text,
+                span: span.clone(),
+                roots: Arc::clone(&source.roots),
+            };
+            if self.chain.len() > MAX_INCLUDE_DEPTH {
+                self.report.error(
+                    "include-depth",
+                    span,
+                    format!("files include each other at most {MAX_INCLUDE_DEPTH} deep"),
+                    "include this file from the policy file itself",
+                );
+                return None;
+            }
+            let path = source.directory().join(&text);
+            let paths = match self.paths(path, &text) {
+                Ok(paths) => paths,
+                Err((code, message, cure)) => {
+                    self.report.error(code, span, message, cure);
+                    done = None;
+                    continue;
+                }
+            };
+            if paths.is_empty() {
+                self.report.warning(
+                    "no-match",
+                    span.clone(),
+                    format!("`{}` matches no file", clean(&text)),
+                    "check the pattern, or take it out",
+                );
+            }
+            for path in paths {
+                if self.report.list.has_code("too-many-files") {
+                    // one error is enough: thousands of names would each give another
+                    return None;
+                }
+                done = self.file(&path, Some(&named)).and(done);
+            }
+        }
+        done
+    }
+
+    /// The files that a name stands for.
+    fn paths(
+        &self,
+        path: PathBuf,
+        text: &str,
+    ) -> Result<Vec<PathBuf>, (&'static str, String, &'static str)> {
+        let shown = clean(text);
+        if text.is_empty() || text.contains('\0') {
+            let message = format!("`{shown}` is no file name");
+            return Err(("file-missing", message, "write the name of a policy file"));
+        }
+        let name = path.file_name().and_then(|name| name.to_str());
+        let (Some(directory), Some(name)) = (path.parent(), name) else {
+            let message = format!("`{shown}` names no file");
+            return Err((
+                "file-kind",
+                message,
+                "write a pattern such as `conf.d/*.toml`",
+            ));
+        };
+        let folder = Path::new(text).parent().unwrap_or(Path::new(""));
+        if is_glob(&folder.to_string_lossy()) {
+            let message = format!("`{shown}` has a pattern in the place of a directory");
+            let cure = "use `*`, `?` and `[..]` in the file's name only, as in `conf.d/*.toml`";
+            return Err(("pattern", message, cure));
+        }
+        if !is_glob(name) {
+            return Ok(vec![path]);
+        }
+        let pattern = Pattern::new(name).map_err(|error| {
+            let message = format!("`{shown}` is malformed: {}", error.msg);
+            ("pattern", message, "close brackets, and write `*` once")
+        })?;
+        self.files.matching(directory, &pattern).map_err(|error| {
+            let message = format!("included files `{shown}`: {error}");
+            (error.code(), message, error.cure())
+        })
+    }
+}
+
+/// The path without `.` and `..`, as far as that can be told without looking.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir
+                if normal
+                    .components()
+                    .next_back()
+                    .is_some_and(|last| matches!(last, Component::Normal(_))) =>
+            {
+                normal.pop();
+            }
+            part => normal.push(part),
+        }
+    }
+    normal
+}
