@@ -11,6 +11,7 @@ extern crate std;
 pub mod event;
 pub mod extension;
 pub mod flow;
+pub mod judgement;
 pub mod layout;
 pub mod limits;
 pub mod matrix;

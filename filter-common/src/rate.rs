@@ -1,5 +1,8 @@
 //! Rate limits by virtual scheduling (GCRA, ITU-T I.371): one 64-bit "theoretical arrival time" is the whole state.
 
+use crate::layout::Address;
+use crate::limits::RATE_BUCKETS;
+
 /// What a clock that is read coarsely, on another CPU, may be ahead by (ns): two ticks of the slowest kernel.
 const CLOCK_SLACK: u64 = 20_000_000;
 
@@ -19,6 +22,18 @@ pub fn conform(arrival: u64, now: u64, interval: u64, tolerance: u64) -> Option<
     } else {
         None
     }
+}
+
+/// Where the arrival times of a source under a rule stand: a bucket in each of the two rows.
+#[inline(always)]
+pub const fn source_buckets(rule: u32, source: &Address) -> [u32; 2] {
+    let hash = (source.hi ^ source.lo.rotate_left(23) ^ ((rule as u64) << 48))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    [
+        (hash >> 48) as u32,
+        RATE_BUCKETS as u32 + (hash >> 16 & 0xffff) as u32,
+    ]
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! a table that contradicts itself fails closed.
 
 mod arriving;
+mod asked;
 mod leaving;
 
 use crate::flow;
@@ -18,6 +19,7 @@ use crate::reason::Reason;
 use crate::service::{self, protocol};
 
 pub use arriving::{Guarded, arriving};
+pub use asked::{Asked, asked};
 pub use leaving::{from_container, from_host};
 
 /// Nanoseconds in which a train of fragments has to be complete (the kernel's `ipfrag_time`).
@@ -257,13 +259,18 @@ const fn is_dhcp_request(ip: &Ip, transport: &Transport) -> bool {
     transport.source_port == client && transport.port == server
 }
 
-/// Where a train of fragments is seen: what comes in from outside must not follow a first fragment that a container
-/// sent, or the other way round.
+/// Which way a packet goes. A train of fragments is seen on one: what comes in from outside must not follow a first
+/// fragment that a container sent, or the other way round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub enum Way {
+    /// In by an outer interface.
     ToHost = 0,
+    /// Out of the host's end of a container link.
     ToContainer = 1,
+    /// In by the host's end of a container link.
     FromContainer = 2,
+    /// Out by an outer interface.
+    FromHost = 3,
 }
 
 #[inline(always)]

@@ -21,6 +21,7 @@ use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use filter_common::judgement::Judgement;
 use filter_common::layout::{Config, flag};
 use filter_common::parse::{self, Lengths};
 use filter_common::reason::Reason;
@@ -36,8 +37,7 @@ pub fn edgefilter_in(ctx: XdpContext) -> u32 {
     let frame = XdpFrame::new(&ctx);
     let ifindex = ctx.ingress_ifindex() as u32;
     let Some((bank, slot, config)) = tables::config(ifindex) else {
-        account::count(0, Reason::PassUnmanaged, true, frame.frame_length());
-        return xdp_action::XDP_PASS;
+        return without_configuration(&frame, &UNMANAGED, XDP);
     };
     let mut tables = PolicyTables::<false>::new(ctx.ctx.cast(), bank);
     let link = parse::link(&frame);
@@ -47,7 +47,6 @@ pub fn edgefilter_in(ctx: XdpContext) -> u32 {
     } else {
         verdict::arriving(&frame, &link, Guarded::Host, config, &mut tables)
     };
-    let passes = conclude(&frame, ifindex, slot, config, &decision);
     #[cfg(feature = "log")]
     if !decision.reason.passes() {
         aya_log_ebpf::debug!(
@@ -58,11 +57,7 @@ pub fn edgefilter_in(ctx: XdpContext) -> u32 {
             decision.rule
         );
     }
-    if passes {
-        xdp_action::XDP_PASS
-    } else {
-        xdp_action::XDP_DROP
-    }
+    conclude(&frame, ifindex, slot, config, &decision, XDP)
 }
 
 /// Judges what leaves this host by an outer interface.
@@ -71,7 +66,7 @@ pub fn edgefilter_out(ctx: TcContext) -> i32 {
     let frame = SkbFrame::new(&ctx);
     let ifindex = frame.ifindex();
     let Some((bank, slot, config)) = tables::config(ifindex) else {
-        return unmanaged(&frame);
+        return without_configuration(&frame, &UNMANAGED, TC) as i32;
     };
     let mut tables = PolicyTables::<false>::new(ctx.skb.skb.cast(), bank);
     let link = parse::link(&frame);
@@ -81,7 +76,7 @@ pub fn edgefilter_out(ctx: TcContext) -> i32 {
     } else {
         verdict::from_host(&frame, &link, config, &mut tables)
     };
-    action(conclude(&frame, ifindex, slot, config, &decision))
+    conclude(&frame, ifindex, slot, config, &decision, TC) as i32
 }
 
 /// Judges what is about to reach a container, where it leaves the host's end of the link.
@@ -90,12 +85,12 @@ pub fn edgefilter_deliver(ctx: TcContext) -> i32 {
     let frame = SkbFrame::new(&ctx);
     let ifindex = frame.ifindex();
     let Some((bank, slot, config)) = tables::config(ifindex) else {
-        return action(unknown_link(&frame));
+        return without_configuration(&frame, &UNKNOWN_LINK, TC) as i32;
     };
     let mut tables = PolicyTables::<true>::new(ctx.skb.skb.cast(), bank);
     let link = parse::link(&frame);
     let decision = verdict::arriving(&frame, &link, Guarded::Container, config, &mut tables);
-    action(conclude(&frame, ifindex, slot, config, &decision))
+    conclude(&frame, ifindex, slot, config, &decision, TC) as i32
 }
 
 /// Judges what a container sends, where it comes in at the host's end of the link.
@@ -104,12 +99,12 @@ pub fn edgefilter_send(ctx: TcContext) -> i32 {
     let frame = SkbFrame::new(&ctx);
     let ifindex = frame.ifindex();
     let Some((bank, slot, config)) = tables::config(ifindex) else {
-        return action(unknown_link(&frame));
+        return without_configuration(&frame, &UNKNOWN_LINK, TC) as i32;
     };
     let mut tables = PolicyTables::<true>::new(ctx.skb.skb.cast(), bank);
     let link = parse::link(&frame);
     let decision = verdict::from_container(&frame, &link, Lengths::Trusted, config, &mut tables);
-    action(conclude(&frame, ifindex, slot, config, &decision))
+    conclude(&frame, ifindex, slot, config, &decision, TC) as i32
 }
 
 /// The same where nothing may get past: the kernel passes an skb by traffic control's programs if its sender says so
@@ -119,44 +114,66 @@ pub fn edgefilter_send_xdp(ctx: XdpContext) -> u32 {
     let frame = XdpFrame::new(&ctx);
     let ifindex = ctx.ingress_ifindex() as u32;
     let Some((bank, slot, config)) = tables::config(ifindex) else {
-        unknown_link(&frame);
-        return xdp_action::XDP_DROP;
+        return without_configuration(&frame, &UNKNOWN_LINK, XDP);
     };
     let mut tables = PolicyTables::<true>::new(ctx.ctx.cast(), bank);
     let link = parse::link(&frame);
     let decision = verdict::from_container(&frame, &link, Lengths::Checked, config, &mut tables);
-    if conclude(&frame, ifindex, slot, config, &decision) {
-        xdp_action::XDP_PASS
-    } else {
-        xdp_action::XDP_DROP
-    }
+    conclude(&frame, ifindex, slot, config, &decision, XDP)
 }
+
+/// What a program returns for a packet that goes no further, and for one that goes on.
+type Actions = [u32; 2];
+const XDP: Actions = [xdp_action::XDP_DROP, xdp_action::XDP_PASS];
+const TC: Actions = [TCX_DROP as u32, TCX_NEXT as u32];
 
 const UNMANAGED: Decision = Decision {
     reason: Reason::PassUnmanaged,
     rule: 0,
 };
 
-/// A container link that the tables do not know, or not yet: whether its packets go on.
+/// A container link that the tables do not know, or not yet.
+const UNKNOWN_LINK: Decision = Decision {
+    reason: Reason::DropBinding,
+    rule: row::BINDING_UNKNOWN,
+};
+
+/// 1 in the instance that is never attached: it says what it decided, and counts nothing. Set before the kernel loads the
+/// program, so that the attached ones have no trace of it.
+#[unsafe(no_mangle)]
+static SHADOW: u32 = 0;
+
 #[inline(always)]
-fn unknown_link<F: Frame>(frame: &F) -> bool {
-    account::count(0, Reason::DropBinding, true, frame.frame_length());
-    account::count_rule(row::BINDING_UNKNOWN, frame.frame_length());
-    false
+fn is_shadow() -> bool {
+    // SAFETY: a static of ours. Volatile: the compiler must not take it for the 0 that stands here.
+    unsafe { (&raw const SHADOW).read_volatile() != 0 }
 }
 
 #[inline(always)]
-fn unmanaged(frame: &SkbFrame<'_>) -> i32 {
-    account::count(0, Reason::PassUnmanaged, true, frame.frame_length());
-    TCX_NEXT
+const fn told(slot: u32, enforced: bool, decision: &Decision) -> u32 {
+    let judgement = Judgement {
+        decision: *decision,
+        enforced,
+        slot: slot as u8,
+    };
+    judgement.pack()
 }
 
+/// Counts a packet of an interface that the tables do not know; what becomes of it.
 #[inline(always)]
-const fn action(passes: bool) -> i32 {
-    if passes { TCX_NEXT } else { TCX_DROP }
+fn without_configuration<F: Frame>(frame: &F, decision: &Decision, actions: Actions) -> u32 {
+    if is_shadow() {
+        return told(0, true, decision);
+    }
+    account::count(0, decision.reason, true, frame.frame_length());
+    if decision.rule != 0 {
+        account::count_rule(decision.rule, frame.frame_length());
+    }
+    let [drop, pass] = actions;
+    if decision.reason.passes() { pass } else { drop }
 }
 
-/// Counts the packet under its reason; whether it goes on.
+/// Counts the packet under its reason; what becomes of it.
 #[inline(always)]
 fn conclude<F: Frame>(
     frame: &F,
@@ -164,8 +181,13 @@ fn conclude<F: Frame>(
     slot: u32,
     config: &Config,
     decision: &Decision,
-) -> bool {
+    actions: Actions,
+) -> u32 {
+    let [drop, pass] = actions;
     let enforced = config.flags & flag::ENFORCE != 0;
+    if is_shadow() {
+        return told(slot, enforced, decision);
+    }
     let passes = decision.reason.passes();
     account::count(
         slot,
@@ -177,10 +199,10 @@ fn conclude<F: Frame>(
         account::count_rule(decision.rule, frame.frame_length());
     }
     if passes {
-        return true;
+        return pass;
     }
     frame.sample(ifindex, account::pack(decision, enforced));
-    !enforced
+    if enforced { drop } else { pass }
 }
 
 #[cfg(not(test))]

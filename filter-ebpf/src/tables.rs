@@ -14,8 +14,8 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_sk_release, bpf_skc_lookup_tcp};
 use filter_common::layout::{Address, Binding, Config, FlowKey, FlowState, FragmentKey, binding};
 use filter_common::limits::{
-    BANKS, BOUND_ADDRESSES, BOUND_MACS, CONFIG_SLOTS, MATRIX_ROW, RATE_BUCKETS, RULE_SLOTS,
-    SOURCE_CLASSES, VLAN_IDS, VLAN_TABLES, slot_places,
+    BANKS, BOUND_ADDRESSES, BOUND_MACS, CONFIG_SLOTS, MATRIX_ROW, RULE_SLOTS, SOURCE_CLASSES,
+    VLAN_IDS, VLAN_TABLES, slot_places,
 };
 use filter_common::matrix;
 use filter_common::prefix::{self, ROOT6_LEN};
@@ -448,14 +448,15 @@ extern "C" fn within_rate(limits: u32, source_hi: u64, source_lo: u64, now: u64)
         }
     }
     if limit.source_interval != 0 {
-        let hash = (source_hi ^ source_lo.rotate_left(23) ^ ((rule as u64) << 48))
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let hash = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let (first, second) = ((hash >> 48) as u32, (hash >> 16) as u32 & 0xffff);
+        let source = Address {
+            hi: source_hi,
+            lo: source_lo,
+        };
+        let [first, second] = rate::source_buckets(rule, &source);
         let Some(first) = maps::SOURCE_RATES.get_ptr_mut(first) else {
             return 0;
         };
-        let Some(second) = maps::SOURCE_RATES.get_ptr_mut(RATE_BUCKETS as u32 + second) else {
+        let Some(second) = maps::SOURCE_RATES.get_ptr_mut(second) else {
             return 0;
         };
         // conforming in either row is enough: a bucket that others fill does not count against this source

@@ -13,6 +13,7 @@ pub mod detach;
 pub mod doctor;
 pub mod documents;
 pub mod events;
+pub mod fmt;
 mod lines;
 mod logging;
 pub mod manifest;

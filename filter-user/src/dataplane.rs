@@ -16,9 +16,12 @@ mod memory;
 mod pins;
 pub mod pod;
 pub mod scans;
+mod shadow;
+pub mod test_run;
 
 pub use attach::{AttachError, Attached, Mode, Side, interface_name};
 pub use bank::{Assignment, PolicyMark, PushError, Staged, UNBOUND};
 pub use flows::monotonic as now;
 pub use load::{Dataplane, LoadError, Sizes, TcProgram, XdpProgram};
 pub use pins::{Pins, detach};
+pub use shadow::{Hook, JudgeError, Judged, Place, Shadow};

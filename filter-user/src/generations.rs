@@ -288,6 +288,25 @@ impl Store {
     }
 }
 
+/// The policy in force before: the newest generation that differs from the present one, was not undone for want of a
+/// confirmation, and is older than what the present one went back to.
+#[must_use]
+pub fn before(list: &[Generation], current: u64) -> Option<u64> {
+    let present = list.iter().find(|known| known.number == current)?;
+    let since = match present.origin {
+        Origin::Rollback(number) | Origin::Undo(number) => number,
+        Origin::File | Origin::Apply => current,
+    };
+    let undone = |number| {
+        let mut origins = list.iter().map(|known| known.origin);
+        origins.any(|origin| origin == Origin::Undo(number))
+    };
+    let mut older = list.iter().rev().filter(|known| known.number < since);
+    older
+        .find(|known| known.digest != present.digest && !undone(known.number))
+        .map(|known| known.number)
+}
+
 fn write_json(path: &Path, document: &impl Serialize) -> Result<(), StoreError> {
     durable::replace_json(path, document).map_err(at("write", path))
 }
@@ -391,6 +410,36 @@ mod tests {
         assert_eq!(numbers(&store), [1, 2, 5]);
         let next = store.add(record("aa"), &bundle("one"), None).unwrap();
         assert_eq!(next.number, 6);
+    }
+
+    #[test]
+    fn going_back_again_goes_back_further() {
+        let generation = |number, digest: &str, origin| Generation {
+            number,
+            origin,
+            ..record(digest)
+        };
+        let mut list = vec![
+            generation(1, "aa", Origin::File),
+            generation(2, "bb", Origin::Apply),
+            generation(3, "bb", Origin::Apply),
+            generation(4, "cc", Origin::Apply),
+        ];
+        assert_eq!(before(&list, 4), Some(3));
+        list.push(generation(5, "bb", Origin::Rollback(3)));
+        assert_eq!(
+            before(&list, 5),
+            Some(1),
+            "the same policy again is no way back"
+        );
+        list.push(generation(6, "aa", Origin::Rollback(1)));
+        assert_eq!(before(&list, 6), None);
+        // what nobody confirmed is not gone back to
+        list.push(generation(7, "dd", Origin::Apply));
+        list.push(generation(8, "aa", Origin::Undo(7)));
+        list.push(generation(9, "ee", Origin::Apply));
+        assert_eq!(before(&list, 9), Some(8));
+        assert_eq!(before(&list, 8), Some(5));
     }
 
     #[test]

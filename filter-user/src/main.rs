@@ -63,6 +63,8 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
         Command::Metrics => cli::metrics::metrics(globals, out),
         Command::Doctor(arguments) => cli::doctor::doctor(globals, arguments, out),
         Command::Detach => cli::detach::detach(globals, out),
+        Command::Fmt(arguments) => cli::fmt::fmt(arguments, out),
+        Command::Schema => cli::documents::schema(out),
         Command::Completions(arguments) => cli::documents::completions(arguments, out),
         Command::Man(arguments) => cli::documents::man(arguments, out),
     }

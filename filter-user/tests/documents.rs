@@ -55,7 +55,8 @@ fn the_table_of_patterns_is_the_programs_list() {
 /// With `WRITE_SCHEMAS` in the environment the files are written instead of compared.
 #[test]
 fn the_schemas_are_those_of_the_program() {
-    let schemas: [(&str, Schema); 5] = [
+    let schemas: [(&str, Schema); 6] = [
+        ("policy", Schema::try_from(policy::schema()).unwrap()),
         ("scans", schema_for!(ScanList)),
         ("blocks", schema_for!(BlockList)),
         ("block-order", schema_for!(BlockOrder)),
@@ -71,6 +72,42 @@ fn the_schemas_are_those_of_the_program() {
 #[test]
 fn the_openapi_document_is_that_of_the_program() {
     is_written("docs/openapi.json", &control::openapi());
+}
+
+/// With `WRITE_SCHEMAS` in the environment the table is written instead of compared.
+#[test]
+fn the_table_of_operations_is_that_of_the_program() {
+    const BEGIN: &str = "<!-- operations -->\n";
+    const END: &str = "<!-- end of operations -->";
+    let document = control::openapi();
+    let mut table = "| operation | role | what |\n|---|---|---|\n".to_owned();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let method = method.to_uppercase();
+            let text = |key: &str| operation[key].as_str().unwrap().to_owned();
+            let bytes = operation["x-body-bytes"].as_u64().unwrap_or(0);
+            let body = match bytes >> 20 {
+                0 => String::new(),
+                mib => format!("; body at most {mib} MiB"),
+            };
+            let seconds = operation["x-answer-seconds"].as_u64().unwrap();
+            let time = match seconds {
+                4 => String::new(),
+                seconds => format!("; within {seconds} s"),
+            };
+            let (role, summary) = (text("x-role"), text("summary"));
+            table += &format!("| `{method} {path}` | {role} | {summary}{body}{time} |\n");
+        }
+    }
+    let page = read("docs/api.md");
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    let written = format!("{before}{BEGIN}{table}{END}{after}");
+    if std::env::var_os("WRITE_SCHEMAS").is_some() {
+        fs::write(root().join("docs/api.md"), written).unwrap();
+    } else {
+        assert_eq!(page, written, "run this test with WRITE_SCHEMAS=1");
+    }
 }
 
 fn is_written(path: &str, document: &impl Serialize) {
@@ -90,7 +127,12 @@ fn is_written(path: &str, document: &impl Serialize) {
 #[test]
 fn the_commands_in_the_pages_parse() {
     let mut seen = 0;
-    for page in ["README.md", "docs/operations.md", "docs/policy.md"] {
+    for page in [
+        "README.md",
+        "docs/api.md",
+        "docs/operations.md",
+        "docs/policy.md",
+    ] {
         for line in read(page).lines() {
             let Some(command) = line
                 .trim_start_matches(['$', '#', ' '])
@@ -140,6 +182,7 @@ fn the_policy_in_the_readme_loads() {
 fn links_between_the_documents_lead_somewhere() {
     for page in [
         "README.md",
+        "docs/api.md",
         "docs/architecture.md",
         "docs/operations.md",
         "docs/policy.md",

@@ -26,6 +26,8 @@ mod program;
 mod rates;
 #[path = "kernel/scans.rs"]
 mod scans;
+#[path = "kernel/shadow.rs"]
+mod shadow;
 #[path = "kernel/sources.rs"]
 mod sources;
 #[path = "kernel/swaps.rs"]
@@ -34,6 +36,8 @@ mod swaps;
 mod table;
 #[path = "kernel/time.rs"]
 mod time;
+#[path = "kernel/times.rs"]
+mod times;
 
 /// tcp/443 from anywhere to lo, nothing else.
 const WEB: &str = "version = 1\n[profiles.edge]\ninterfaces = [\"lo\"]\n\

@@ -29,6 +29,8 @@ mod departures;
 mod forged;
 #[path = "namespaces/forgeries.rs"]
 mod forgeries;
+#[path = "namespaces/fuzz_control.rs"]
+mod fuzz_control;
 #[path = "namespaces/hardening.rs"]
 mod hardening;
 #[path = "namespaces/interfaces.rs"]
@@ -39,6 +41,10 @@ mod nftables;
 mod nftables_former;
 #[path = "namespaces/nftables_packets.rs"]
 mod nftables_packets;
+#[path = "namespaces/pushes.rs"]
+mod pushes;
+#[path = "namespaces/roles.rs"]
+mod roles;
 #[path = "namespaces/scan_arena.rs"]
 mod scan_arena;
 #[path = "namespaces/scan_benign.rs"]

@@ -147,6 +147,24 @@ fn is_reached<T: Tables>(
             && is_dhcp_answer(ip, transport))
 }
 
+/// The flow that what comes in may belong to.
+#[inline(always)]
+pub(super) const fn flow_key(ip: &Ip, transport: &Transport) -> FlowKey {
+    let local_port = if parse::is_icmp(ip.protocol, ip.v4) {
+        transport.identifier
+    } else {
+        transport.port
+    };
+    FlowKey {
+        local: ip.destination,
+        remote: ip.source,
+        local_port,
+        remote_port: transport.source_port,
+        protocol: ip.protocol,
+        zero: [0; 3],
+    }
+}
+
 /// What the flows say, when no rule matches.
 #[inline(always)]
 fn by_flow<P: Packet + ?Sized, T: Tables>(
@@ -162,14 +180,7 @@ fn by_flow<P: Packet + ?Sized, T: Tables>(
         matrix::OTHER_SOURCES => Reason::DropSource,
         _ => Reason::DropPort,
     };
-    let mut key = FlowKey {
-        local: ip.destination,
-        remote: ip.source,
-        local_port: transport.port,
-        remote_port: transport.source_port,
-        protocol: ip.protocol,
-        zero: [0; 3],
-    };
+    let key = flow_key(ip, transport);
     let reason = match ip.protocol {
         protocol::TCP => {
             // a SYN without ACK opens: it can be no reply, and a flood of them must cost no look-up
@@ -197,9 +208,7 @@ fn by_flow<P: Packet + ?Sized, T: Tables>(
                 refused
             }
         }
-        other if parse::is_icmp(other, ip.v4) => {
-            icmp(packet, ip, transport, config, tables, &mut key)
-        }
+        other if parse::is_icmp(other, ip.v4) => icmp(packet, ip, transport, config, tables, &key),
         _ => {
             if in_flow(&key, 0, tables) {
                 Reason::PassReply
@@ -221,11 +230,10 @@ fn icmp<P: Packet + ?Sized, T: Tables>(
     transport: &Transport,
     config: &Config,
     tables: &mut T,
-    key: &mut FlowKey,
+    key: &FlowKey,
 ) -> Reason {
     let (kind, code) = (transport.port, transport.flags);
     if quote::is_reply(ip.v4, kind) {
-        key.local_port = transport.identifier;
         return if in_flow(key, 0, tables) {
             Reason::PassReply
         } else {

@@ -317,10 +317,9 @@ fn entry_back<T: Tables>(
     }
 }
 
-/// Notes the flow of a packet that goes out. Not for what policy would let the answer to in anyway: a server's clients
-/// can then neither fill nor thrash the flow table.
+/// The flow that what goes out belongs to, if it is one that can be answered.
 #[inline(always)]
-fn note<T: Tables>(ip: &Ip, transport: &Transport, tables: &mut T) {
+pub(super) const fn flow_key(ip: &Ip, transport: &Transport) -> Option<FlowKey> {
     let mut key = FlowKey {
         local: ip.source,
         remote: ip.destination,
@@ -331,11 +330,21 @@ fn note<T: Tables>(ip: &Ip, transport: &Transport, tables: &mut T) {
     };
     if parse::is_icmp(ip.protocol, ip.v4) {
         if quote::reply_type(ip.v4, transport.port).is_none() {
-            return;
+            return None;
         }
         key.local_port = transport.identifier;
         key.remote_port = 0;
     }
+    Some(key)
+}
+
+/// Notes the flow of a packet that goes out. Not for what policy would let the answer to in anyway: a server's clients
+/// can then neither fill nor thrash the flow table.
+#[inline(always)]
+fn note<T: Tables>(ip: &Ip, transport: &Transport, tables: &mut T) {
+    let Some(key) = flow_key(ip, transport) else {
+        return;
+    };
     // nobody answers from `::`
     if flow::is_wildcard(&key) {
         return;

@@ -109,11 +109,12 @@ Examples:
     Run(Run),
     /// Check a policy file: every error at once, each with its cure
     ///
-    /// Reads the policy and the prefix files it names, and compiles it. Exit code 1 if the daemon would refuse it.
+    /// Reads the policy and the files it names, and compiles it. Exit code 1 if the daemon would refuse it.
     #[command(after_help = "\
 Examples:
   edgefilter check edge.toml
   edgefilter check --settings /etc/edgefilter/daemon.toml
+  edgefilter check /etc/edgefilter/policy.d
   edgefilter --json check edge.toml | jq '.errors[].message'")]
     Check(Check),
     /// Show what a policy would change, and change nothing
@@ -255,6 +256,22 @@ Examples:
 Examples:
   systemctl stop edgefilter; edgefilter detach")]
     Detach,
+    /// Write policy files as they are best read
+    ///
+    /// Keys in the order of the reference, one way of spacing and indenting; comments stay. What a file means never
+    /// changes. Files whose names end in `.json` are JSON, all others TOML; `-` is standard input. With --check and
+    /// --diff nothing is written, and exit code 1 says that a file is not formatted.
+    #[command(after_help = "\
+Examples:
+  edgefilter fmt /etc/edgefilter/*.toml
+  edgefilter fmt --check policy.toml conf.d/10-ssh.toml
+  edgefilter fmt - < policy.toml | diff policy.toml -")]
+    Fmt(Fmt),
+    /// Print the JSON Schema of policy files, for editors
+    #[command(after_help = "\
+Examples:
+  edgefilter schema > policy.schema.json")]
+    Schema,
     /// Print completions for a shell
     #[command(after_help = "\
 Examples:
@@ -276,8 +293,8 @@ pub struct Run {
     /// The daemon's own settings: roles, approvals, bounds [default: /etc/edgefilter/daemon.toml if it exists]
     #[arg(long, env = "EDGEFILTER_SETTINGS", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub settings: Option<PathBuf>,
-    /// The policy file
-    #[arg(long, env = "EDGEFILTER_POLICY", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// The policy file, or a directory whose `*.toml` and `*.json` are one policy
+    #[arg(long, env = "EDGEFILTER_POLICY", value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub policy: PathBuf,
     /// Read the policy again whenever it or a file it names changes
     #[arg(long)]
@@ -352,9 +369,23 @@ pub struct Check {
     /// FILE holds the daemon's own settings, not a policy
     #[arg(long)]
     pub settings: bool,
-    /// The file
-    #[arg(value_hint = ValueHint::FilePath)]
+    /// The policy file, or a directory whose `*.toml` and `*.json` are one policy
+    #[arg(value_hint = ValueHint::AnyPath)]
     pub file: PathBuf,
+}
+
+/// See [`Command::Fmt`].
+#[derive(Args, Debug)]
+pub struct Fmt {
+    /// Policy files; `-`: standard input, to standard output
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+    /// Write nothing; name the files that are not formatted
+    #[arg(long)]
+    pub check: bool,
+    /// Write nothing; show what would change
+    #[arg(long)]
+    pub diff: bool,
 }
 
 /// See [`Command::Counters`].

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Result;
 use filter_common::limits::BANKS;
@@ -18,6 +19,7 @@ use crate::compile::{HostFacts, RuleSlots, compile};
 use crate::dataplane::Sizes;
 use crate::policy::{self, Active, AddressSet, Destination, Policy, PrefixSet};
 use crate::settings;
+use crate::report::time::rfc3339;
 
 /// Checks the file. Diagnostics go to standard error, or into the document.
 pub fn check(globals: &Globals, arguments: &Check, out: &mut Output<'_>) -> Result<Outcome> {
@@ -50,6 +52,8 @@ pub fn check(globals: &Globals, arguments: &Check, out: &mut Output<'_>) -> Resu
         }
     };
     let (rules, prefixes) = figures(policy);
+    let now = SystemTime::now();
+    let active = policy.active(now);
     if out.json {
         document["ok"] = true.into();
         document["profiles"] = policy.profiles.len().into();
@@ -57,6 +61,8 @@ pub fn check(globals: &Globals, arguments: &Check, out: &mut Output<'_>) -> Resu
         document["prefixes"] = prefixes.into();
         document["memory"] = memory.into();
         document["fingerprint"] = loaded.fingerprint.into();
+        document["resting"] = active.resting().collect();
+        document["next_change"] = policy.next_change(now).map(rfc3339).into();
         out.document(&document)?;
     } else {
         show_warnings(&loaded.warnings, globals.color);
@@ -65,8 +71,12 @@ pub fn check(globals: &Globals, arguments: &Check, out: &mut Output<'_>) -> Resu
             0 => String::new(),
             count => format!("; {}", counted(count, "warning")),
         };
+        let resting = match active.resting().count() {
+            0 => String::new(),
+            count => format!(" ({count} of them not at this time)"),
+        };
         out.text(&format!(
-            "{}: ok: {profiles}, {}, {}, {:.1} MiB of tables{warnings}\n",
+            "{}: ok: {profiles}, {}{resting}, {}, {:.1} MiB of tables{warnings}\n",
             file.display(),
             counted(rules, "rule"),
             if prefixes == 1 {

@@ -1,10 +1,12 @@
-//! `edgefilter completions` and `edgefilter man`: both are made from the definition of the command line.
+//! `edgefilter completions` and `edgefilter man`, made from the definition of the command line, and `edgefilter schema`,
+//! made from the keys of policies.
 
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap_mangen::Man as Page;
 
 use super::{Cli, Completions, Man, Outcome, Output};
+use crate::policy;
 
 /// Writes the completions of a shell.
 pub fn completions(arguments: &Completions, out: &mut Output<'_>) -> Result<Outcome> {
@@ -16,6 +18,12 @@ pub fn completions(arguments: &Completions, out: &mut Output<'_>) -> Result<Outc
         &mut script,
     );
     out.text(&String::from_utf8_lossy(&script))?;
+    Ok(Outcome::Done)
+}
+
+/// Writes the JSON Schema of policy files.
+pub fn schema(out: &mut Output<'_>) -> Result<Outcome> {
+    out.document(&policy::schema())?;
     Ok(Outcome::Done)
 }
 

@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 use super::output::note;
 use super::{Globals, Outcome, Output, privilege};
 use crate::control;
-use crate::dataplane::{Pins, counters};
+use crate::dataplane::{Pins, counters, in_force};
 use crate::doctor;
 use crate::report::pinned::PinnedStatus;
 
@@ -54,5 +54,15 @@ fn pinned(bpffs: &Path, reason: String) -> Result<PinnedStatus> {
         doctor::xdp_program(name)
             .is_some_and(|program| own.iter().any(|own| program.starts_with(own.as_str())))
     };
-    Ok(PinnedStatus::new(counters.as_ref(), reason, attached))
+    let kernel = in_force::policy(&pins).unwrap_or_else(|error| {
+        let error = anyhow::Error::new(error).context("cannot tell which policy is in force");
+        note(&format!("edgefilter: {error:#}"));
+        None
+    });
+    Ok(PinnedStatus::new(
+        counters.as_ref(),
+        kernel,
+        reason,
+        attached,
+    ))
 }

@@ -1,6 +1,7 @@
 //! The command line as typed, and the commands that need no kernel.
 
 mod audit;
+mod fmt;
 mod scans;
 
 use std::path::Path;

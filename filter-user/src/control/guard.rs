@@ -232,8 +232,8 @@ fn event_of(actor: Actor, name: &str, subject: String, answer: &Response) -> Eve
 }
 
 async fn record(service: &Service, event: Event) {
-    if event.outcome == Outcome::Refused && !service.repeats.is_first(&event, Instant::now()) {
+    if event.outcome != Outcome::Done && !service.repeats.is_first(&event, Instant::now()) {
         return;
     }
-    service.shared.recorder().write(event, 1).await;
+    service.shared.recorder().write(event, 0).await;
 }

@@ -346,7 +346,7 @@ async fn rollback(
         };
         context.shared.order(order).await
     };
-    reply(done.await)
+    changed(done.await)
 }
 
 async fn confirm(State(context): State<Service>) -> Response {

@@ -1,6 +1,7 @@
 //! Writing requests into the record of control actions. A flood of the same refusal is one entry with a count.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::Debug;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +17,8 @@ use crate::audit::{Event, Log, Outcome};
 pub trait Record: Debug + Send + Sync {
     /// Whether one could be written now.
     fn ready(&self) -> io::Result<()>;
-    /// Writes one that happened so many times.
-    fn record(&self, event: Event, times: u32) -> io::Result<()>;
+    /// Writes one; `repeated` times the same beyond the first.
+    fn record(&self, event: Event, repeated: u64) -> io::Result<()>;
 }
 
 impl Record for Log {
@@ -25,9 +26,8 @@ impl Record for Log {
         self.check()
     }
 
-    fn record(&self, event: Event, times: u32) -> io::Result<()> {
-        self.append_repeated(event, times.saturating_sub(1).into())
-            .map(drop)
+    fn record(&self, event: Event, repeated: u64) -> io::Result<()> {
+        self.append_repeated(event, repeated).map(drop)
     }
 }
 
@@ -40,7 +40,7 @@ impl Record for Unrecorded {
         Err(io::Error::other(self.0.clone()))
     }
 
-    fn record(&self, _: Event, _: u32) -> io::Result<()> {
+    fn record(&self, _: Event, _: u64) -> io::Result<()> {
         self.ready()
     }
 }
@@ -68,17 +68,25 @@ pub(super) struct Why(pub(super) String);
 
 /// How long the same refusal of the same actor is one entry.
 const REPEAT_TIME: Duration = Duration::from_secs(1);
-/// Refusals that are compared; beyond, each is an entry of its own.
+/// Different refusals that are told apart within that time: those of one actor, and all.
+const KINDS: usize = 16;
 const REPEATS: usize = 256;
 
-/// What makes two refusals the same.
-type Key = (String, String, String);
+/// What makes two refusals the same. Who is refused too many different things has them counted together, by action; and
+/// if there are too many of that kind, all are counted together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Key {
+    actor: String,
+    action: String,
+    subject: String,
+    failed: bool,
+}
 
 #[derive(Debug)]
 struct Refused {
     since: Instant,
     event: Event,
-    more: u32,
+    more: u64,
 }
 
 /// Refusals of the last second.
@@ -88,34 +96,53 @@ pub(super) struct Repeats(Mutex<HashMap<Key, Refused>>);
 impl Repeats {
     /// True for the first of its kind, which is to be written at once.
     pub(super) fn is_first(&self, event: &Event, now: Instant) -> bool {
-        let key = (
-            event.actor.name.clone(),
-            event.action.clone(),
-            event.why.clone().unwrap_or_default(),
-        );
+        let exact = Key {
+            actor: event.actor.name.clone(),
+            action: event.action.clone(),
+            subject: event.subject.clone(),
+            failed: event.outcome == Outcome::Failed,
+        };
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(refused) = known.get_mut(&key) {
-            refused.more = refused.more.saturating_add(1);
-            return false;
+        let of_actor = known.keys().filter(|key| key.actor == exact.actor).count();
+        let key = if known.contains_key(&exact) || of_actor < KINDS && known.len() < REPEATS {
+            exact
+        } else if known.len() < 2 * REPEATS {
+            Key {
+                subject: String::new(),
+                ..exact
+            }
+        } else {
+            Key::default()
+        };
+        match known.entry(key) {
+            Entry::Occupied(mut same) => {
+                same.get_mut().more += 1;
+                false
+            }
+            Entry::Vacant(free) => {
+                free.insert(Refused {
+                    since: now,
+                    event: event.clone(),
+                    more: 0,
+                });
+                true
+            }
         }
-        if known.len() < REPEATS {
-            let refused = Refused {
-                since: now,
-                event: event.clone(),
-                more: 0,
-            };
-            known.insert(key, refused);
-        }
-        true
     }
 
     /// Those whose time is over and that came again, with how many times.
-    pub(super) fn over(&self, now: Instant) -> Vec<(Event, u32)> {
+    pub(super) fn over(&self, now: Instant) -> Vec<(Event, u64)> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known
             .extract_if(|_, refused| now.duration_since(refused.since) >= REPEAT_TIME)
             .filter(|(_, refused)| refused.more > 0)
-            .map(|(_, refused)| (refused.event, refused.more))
+            .map(|(key, refused)| {
+                let mut event = refused.event;
+                if key.subject.is_empty() {
+                    event.subject = "several".to_owned();
+                }
+                (event, refused.more)
+            })
             .collect()
     }
 }
@@ -184,8 +211,8 @@ impl Recorder {
     }
 
     /// Writes it; that it could not be written is said, since what it is about was done.
-    pub(super) async fn write(&self, event: Event, times: u32) {
-        if let Err(error) = self.with(move |log| log.record(event, times)).await {
+    pub(super) async fn write(&self, event: Event, repeated: u64) {
+        if let Err(error) = self.with(move |log| log.record(event, repeated)).await {
             self.missing.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%error, "a control action is missing in the audit record");
         }
@@ -202,5 +229,65 @@ impl Recorder {
         tokio::task::spawn_blocking(move || call(&*log))
             .await
             .map_err(io::Error::other)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(actor: &str, subject: &str) -> Event {
+        event(
+            Actor {
+                name: actor.to_owned(),
+                ..Actor::daemon("start")
+            },
+            "block.add",
+            subject.to_owned(),
+            StatusCode::FORBIDDEN,
+            None,
+            None,
+        )
+    }
+
+    #[test]
+    fn a_flood_of_refusals_is_a_few_entries() {
+        let (repeats, begin) = (Repeats::default(), Instant::now());
+        let mut written = 0;
+        for n in 0..100_000 {
+            let event = refused("mallory", &n.to_string());
+            written += u32::from(repeats.is_first(&event, begin));
+        }
+        assert_eq!(written, KINDS as u32 + 1);
+        assert!(
+            repeats.is_first(&refused("carol", "1"), begin),
+            "others are not hidden"
+        );
+        assert!(!repeats.is_first(&refused("carol", "1"), begin));
+        assert!(repeats.over(begin).is_empty(), "its time is not over");
+        let later = begin + REPEAT_TIME;
+        let mut over: Vec<_> = repeats
+            .over(later)
+            .into_iter()
+            .map(|(event, more)| (event.actor.name, event.subject, more))
+            .collect();
+        over.sort();
+        let expected = [
+            ("carol".to_owned(), "1".to_owned(), 1),
+            ("mallory".to_owned(), "several".to_owned(), 100_000 - 17),
+        ];
+        assert_eq!(over, expected);
+        assert!(
+            repeats.is_first(&refused("carol", "1"), later),
+            "and begins anew"
+        );
+
+        for n in 0..10_000 {
+            repeats.is_first(&refused(&n.to_string(), "x"), later);
+        }
+        assert!(
+            repeats.0.lock().unwrap().len() <= 2 * REPEATS + 1,
+            "bounded"
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod guard;
+mod remote;
 pub(crate) mod scans;
 
 use std::os::unix::fs::PermissionsExt;

@@ -22,7 +22,7 @@ use crate::control::policy::{
 use crate::control::{Record, Refusal};
 use crate::dataplane::PolicyMark;
 use crate::generations::{
-    Clocks, Deadline, Generation, Intent, Origin, Pending, Store, StoreError,
+    self, Clocks, Deadline, Generation, Intent, Origin, Pending, Store, StoreError,
 };
 use crate::plan::PlanReport;
 use crate::policy::{self, Bundle, Loaded};
@@ -246,10 +246,9 @@ impl Policies {
             }
             (None, None) => {
                 let list = store.list().map_err(failed)?;
-                let before = list.iter().rev().find(|known| known.number < state.current);
-                before
-                    .map(|known| known.number)
-                    .ok_or_else(|| Refusal::Unknown("there is no earlier generation".to_owned()))?
+                generations::before(&list, state.current).ok_or_else(|| {
+                    Refusal::Unknown("no earlier policy is kept that differs".to_owned())
+                })?
             }
         };
         self.expect_generation(rollback.terms.if_generation)?;
@@ -294,7 +293,9 @@ impl Policies {
             "policy.undo",
             format!("generation {current}"),
             before,
-            done.as_ref().map_err(ToString::to_string),
+            done.as_ref()
+                .map(|applied| &applied.generation)
+                .map_err(ToString::to_string),
         );
     }
 
@@ -319,7 +320,9 @@ impl Policies {
             "policy.reload",
             self.file.path().display().to_string(),
             before,
-            done.as_ref().map_err(ToString::to_string),
+            done.as_ref()
+                .map(|applied| &applied.generation)
+                .map_err(ToString::to_string),
         );
     }
 
@@ -665,17 +668,16 @@ impl Policies {
     }
 
     /// Records what the daemon did by itself.
-    fn tell(
+    pub(super) fn tell(
         &self,
         actor: Actor,
         action: &str,
         subject: String,
         before: Option<String>,
-        done: Result<&Applied, String>,
+        done: Result<&Generation, String>,
     ) {
         let (after, generation, approvals, outcome, why) = match done {
-            Ok(applied) => {
-                let record = &applied.generation;
+            Ok(record) => {
                 let (digest, number) = (record.digest.clone(), record.number);
                 let approvals = record.approvals.clone();
                 (Some(digest), Some(number), approvals, Outcome::Done, None)
@@ -694,7 +696,7 @@ impl Policies {
             outcome,
             why,
         };
-        if let Err(error) = self.recorder.record(event, 1) {
+        if let Err(error) = self.recorder.record(event, 0) {
             tracing::error!(%error, "this could not be recorded");
         }
     }

@@ -21,9 +21,11 @@ use ipnet::IpNet;
 use super::bank::CONTROL_WORDS;
 use super::memory::MappedArray;
 use super::pins::{POLICY_MAPS, Pins, STATE_MAPS};
+use super::shadow::Shadow;
 
 /// The program, built by `build.rs`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edgefilter.bpf.o"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edgefilter.bpf.o"));
 
 /// The programs that run on a frame before there is an skb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +155,8 @@ pub struct Dataplane {
     pub(super) policy_set: PathBuf,
     pub(super) sizes: Sizes,
     pub(super) memory: PolicyMemory,
+    /// Judges packets for people, once somebody has asked.
+    pub(super) shadow: Option<Box<Shadow>>,
     /// The flow table was made by this load.
     pub(super) new_flow_table: bool,
 }
@@ -226,6 +230,7 @@ impl Dataplane {
             policy_set,
             sizes,
             memory,
+            shadow: None,
             new_flow_table,
         })
     }
@@ -279,13 +284,13 @@ fn start_log(bpf: &mut Ebpf) {
     }
 }
 
-fn xdp(bpf: &mut Ebpf, which: XdpProgram) -> Result<&mut Xdp, LoadError> {
+pub(super) fn xdp(bpf: &mut Ebpf, which: XdpProgram) -> Result<&mut Xdp, LoadError> {
     bpf.program_mut(which.name())
         .and_then(|program| program.try_into().ok())
         .ok_or(LoadError::Missing(which.name()))
 }
 
-fn tc(bpf: &mut Ebpf, which: TcProgram) -> Result<&mut SchedClassifier, LoadError> {
+pub(super) fn tc(bpf: &mut Ebpf, which: TcProgram) -> Result<&mut SchedClassifier, LoadError> {
     bpf.program_mut(which.name())
         .and_then(|program| program.try_into().ok())
         .ok_or(LoadError::Missing(which.name()))

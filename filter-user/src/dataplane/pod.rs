@@ -24,6 +24,8 @@ pods! {
     FlowKey(layout::FlowKey);
     /// See [`layout::FlowState`].
     FlowState(layout::FlowState);
+    /// See [`layout::FragmentKey`].
+    FragmentKey(layout::FragmentKey);
     /// See [`layout::EventBudget`].
     EventBudget(layout::EventBudget);
     /// See [`layout::Address`].

@@ -9,6 +9,8 @@ use jsonc_parser::ast::{ObjectPropName, Value as Json};
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use toml_parser::Source;
+use toml_parser::lexer::TokenKind;
 
 use super::source::Report;
 use super::syntax::{self, SyntaxError};
@@ -123,6 +125,25 @@ pub(super) fn from_toml(text: &str, base: usize) -> (Map, Vec<SyntaxError>) {
     (toml_table(document.into_inner(), base), errors)
 }
 
+/// How many values, keys and tables a text may hold at most. Reads it once, and keeps nothing.
+pub(super) fn values(text: &str, json: bool) -> usize {
+    if json {
+        return text.bytes().filter(|b| b",:[{".contains(b)).count();
+    }
+    let tokens = Source::new(text).lex();
+    let counted = tokens.filter(|token| {
+        matches!(
+            token.kind(),
+            TokenKind::Comma
+                | TokenKind::Equals
+                | TokenKind::Dot
+                | TokenKind::LeftSquareBracket
+                | TokenKind::LeftCurlyBracket
+        )
+    });
+    counted.count()
+}
+
 fn shifted(span: &Range<usize>, base: usize) -> Range<usize> {
     span.start + base..span.end + base
 }
@@ -156,7 +177,7 @@ fn toml_node(value: Spanned<DeValue<'_>>, base: usize) -> Node {
 }
 
 /// JSON as the standard has it (RFC 8259).
-const STRICT: ParseOptions = ParseOptions {
+pub(super) const STRICT: ParseOptions = ParseOptions {
     allow_comments: false,
     allow_loose_object_property_names: false,
     allow_trailing_commas: false,

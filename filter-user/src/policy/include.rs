@@ -16,7 +16,7 @@ use super::files::{Files, ReadError};
 use super::group::hash_file;
 use super::interface::is_glob;
 use super::keys::POLICY_KEYS;
-use super::model::{MAX_INCLUDE_DEPTH, MAX_POLICY_BYTES, VERSION};
+use super::model::{MAX_INCLUDE_DEPTH, MAX_POLICY_BYTES, MAX_VALUES, VERSION};
 use super::source::Report;
 use super::syntax::SyntaxError;
 use super::table::Table;
@@ -39,6 +39,8 @@ struct Reader<'r, 'f> {
     seen: HashSet<PathBuf>,
     /// Bytes of policy files so far.
     bytes: u64,
+    /// Values in them so far.
+    values: usize,
     document: Document,
 }
 
@@ -64,6 +66,7 @@ pub(super) fn read(
         chain: Vec::new(),
         seen: HashSet::new(),
         bytes: 0,
+        values: 0,
         document: Document::default(),
     };
     if reader.files.is_directory(path) {
@@ -117,21 +120,7 @@ impl Reader<'_, '_> {
     fn file(&mut self, path: &Path, named: Option<&Named<'_>>) -> Option<()> {
         let normal = normal(path);
         if let (Some(named), true) = (named, self.chain.contains(&normal)) {
-            let chain = self.chain.iter().skip_while(|file| **file != normal);
-            let chain = chain.chain(std::iter::once(&normal));
-            let way: Vec<String> = chain
-                .map(|file| clean(&file.display().to_string()))
-                .collect();
-            self.report.error(
-                "include-loop",
-                named.span.clone(),
-                format!(
-                    "`{}` includes itself: {}",
-                    clean(named.text),
-                    way.join(" -> ")
-                ),
-                "take one of these includes out",
-            );
+            self.includes_itself(named, &normal);
             return None;
         }
         if !self.seen.insert(normal.clone()) {
@@ -139,26 +128,11 @@ impl Reader<'_, '_> {
         }
         let relative = named.filter(|named| !Path::new(named.text).is_absolute());
         let limit = MAX_POLICY_BYTES - self.bytes;
-        let read = self
-            .files
-            .read(path, relative.map(|named| &*named.roots), limit);
-        let bytes = match (read, named) {
+        let roots = relative.map(|named| &*named.roots);
+        let bytes = match (self.files.read(path, roots, limit), named) {
             (Ok(bytes), _) => bytes,
             (Err(error), Some(named)) => {
-                let message = match error {
-                    ReadError::TooLarge { .. } => format!(
-                        "with `{}` the policy is larger than {} MiB",
-                        clean(named.text),
-                        MAX_POLICY_BYTES >> 20
-                    ),
-                    _ => format!("included file `{}`: {error}", clean(named.text)),
-                };
-                let cure = match error {
-                    ReadError::TooLarge { .. } => "put long lists into prefix files (`files`)",
-                    _ => error.cure(),
-                };
-                self.report
-                    .error(error.code(), named.span.clone(), message, cure);
+                self.cannot_include(named, &error);
                 return None;
             }
             (Err(error), None) => {
@@ -182,24 +156,80 @@ impl Reader<'_, '_> {
             Some(named) => Arc::clone(&named.roots),
             None => self.files.roots(path),
         };
+        let (start, map) = self.parse(path, &bytes, roots)?;
+        self.files.keep(path, bytes);
+        self.chain.push(normal);
+        let done = self.take_in(map, start);
+        self.chain.pop();
+        done
+    }
+
+    fn includes_itself(&mut self, named: &Named<'_>, normal: &PathBuf) {
+        let chain = self.chain.iter().skip_while(|file| *file != normal);
+        let way: Vec<String> = chain
+            .chain(std::iter::once(normal))
+            .map(|file| clean(&file.display().to_string()))
+            .collect();
+        let message = format!(
+            "`{}` includes itself: {}",
+            clean(named.text),
+            way.join(" -> ")
+        );
+        let cure = "take one of these includes out";
+        self.report
+            .error("include-loop", named.span.clone(), message, cure);
+    }
+
+    fn cannot_include(&mut self, named: &Named<'_>, error: &ReadError) {
+        let shown = clean(named.text);
+        let (message, cure) = match error {
+            ReadError::TooLarge { .. } => (
+                format!(
+                    "with `{shown}` the policy is larger than {} MiB",
+                    MAX_POLICY_BYTES >> 20
+                ),
+                "put long lists into prefix files (`files`)",
+            ),
+            _ => (format!("included file `{shown}`: {error}"), error.cure()),
+        };
+        self.report
+            .error(error.code(), named.span.clone(), message, cure);
+    }
+
+    /// The values of a file, and the position of its first byte.
+    fn parse(&mut self, path: &Path, bytes: &[u8], roots: Arc<[PathBuf]>) -> Option<(usize, Map)> {
         let source = self.report.add(path, bytes.to_vec(), roots)?;
         let start = source.start();
-        let (mut map, syntax) = if path.extension().is_some_and(|kind| kind == "json") {
-            document::from_json(&source.text, start)
+        self.values += document::values(&source.text, is_json(path));
+        if self.values > MAX_VALUES {
+            self.report.list.push(Diagnostic::about_file(
+                "too-many-values",
+                path.to_owned(),
+                format!("with this file the policy holds more than {MAX_VALUES} values"),
+                "put long lists of prefixes into prefix files (`files` of a group)".to_owned(),
+            ));
+            return None;
+        }
+        let (map, syntax) = if is_json(path) {
+            let (mut map, syntax) = document::from_json(&source.text, start);
+            // what tells an editor the schema is nothing to us
+            map.remove("$schema");
+            (map, syntax)
         } else {
             document::from_toml(&source.text, start)
         };
-        self.files.keep(path, bytes);
         self.document.syntax.extend(syntax);
+        Some((start, map))
+    }
+
+    /// Joins a file with those before it, and reads what it includes.
+    fn take_in(&mut self, mut map: Map, start: usize) -> Option<()> {
         let included = self.names(&mut map, start);
         if !self.document.map.entries.is_empty() {
             self.version(&mut map);
         }
         self.document.map.join(map, self.report);
-        self.chain.push(normal);
-        let done = self.include(included, start);
-        self.chain.pop();
-        done
+        self.include(included, start)
     }
 
     /// Takes `include` out of a file.
@@ -306,6 +336,11 @@ impl Reader<'_, '_> {
             (error.code(), message, error.cure())
         })
     }
+}
+
+/// Whether the file is read as JSON; as TOML otherwise.
+pub(super) fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|kind| kind == "json")
 }
 
 /// The path without `.` and `..`, as far as that can be told without looking.

@@ -13,7 +13,7 @@ use super::files::Files;
 use super::group::Groups;
 use super::include::{self, Document};
 use super::lint;
-use super::model::Policy;
+use super::model::{MAX_POLICY_BYTES, Policy};
 use super::raw;
 use super::source::Report;
 use super::validate;
@@ -27,6 +27,17 @@ pub struct Loaded {
     pub warnings: Diagnostics,
     /// SHA-256 over all files of the policy, in hex: equal if nothing changed.
     pub fingerprint: String,
+}
+
+/// The text of one policy file, for whoever does not want to know what it means.
+///
+/// # Errors
+/// Why it cannot be read, and what to do about it.
+pub fn read_text(path: &Path) -> Result<String, String> {
+    let bytes = Files::on_disk(None).read(path, None, MAX_POLICY_BYTES);
+    let bytes = bytes.map_err(|error| format!("{error} ({})", error.cure()))?;
+    String::from_utf8(bytes.into_owned())
+        .map_err(|_| "the file is not UTF-8 text (save it as UTF-8)".to_owned())
 }
 
 /// Reads a policy and the files it names: a file, or a directory whose `*.toml` and `*.json` are one policy.

@@ -39,6 +39,8 @@ pub const MAX_POLICY_BYTES: u64 = 4 << 20;
 pub const MAX_FILES: usize = 1024;
 /// Most bytes of all files of a policy together.
 pub const MAX_BUNDLE_BYTES: u64 = 96 << 20;
+/// Most values of a policy file and all it includes: a value takes far more memory than text.
+pub const MAX_VALUES: usize = 250_000;
 /// How deep files may include others.
 pub const MAX_INCLUDE_DEPTH: usize = 8;
 /// Largest prefix file, in bytes.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::document::{Map, Node, Value};
+use super::keys::Key;
 use super::source::Report;
 use super::suggest;
 
@@ -14,17 +15,6 @@ use super::suggest;
 pub(super) enum Scalar {
     Integer(i64),
     Text(String),
-}
-
-/// One key of a table: its name, and an example for cures.
-pub(super) struct Key {
-    pub(super) name: &'static str,
-    pub(super) example: &'static str,
-}
-
-/// Shorthand for tables of keys.
-pub(super) const fn key(name: &'static str, example: &'static str) -> Key {
-    Key { name, example }
 }
 
 /// A table with known keys.
@@ -164,7 +154,6 @@ impl<'t> Table<'t> {
         let value = self.get(name)?;
         let number = match value.value {
             Value::Decimal(number) => number,
-            #[expect(clippy::cast_precision_loss, reason = "figures are far below 2^52")]
             Value::Integer(number) => number.map(|number| number as f64),
             _ => None,
         };

@@ -15,8 +15,10 @@ use super::*;
 
 mod failsafe;
 mod files;
+mod format;
 mod scans;
 mod schedule;
+mod schema;
 mod spoofing;
 
 fn repository() -> PathBuf {
@@ -293,11 +295,17 @@ fn the_fingerprint_follows_prefix_files() {
 
 #[test]
 fn floods_of_errors_stay_bounded() {
-    let many = "\"x\",".repeat(200_000);
+    let many = "\"x\",".repeat(100_000);
     let text =
         format!("version = 1\n[groups.g]\ncidrs = [{many}]\n[profiles.e]\ninterfaces = [{many}]\n");
     let errors = load_text(text.as_bytes()).unwrap_err();
-    assert!(errors.len() <= 1000 && errors.omitted() > 190_000);
+    assert!(errors.len() <= 1000 && errors.omitted() > 90_000);
+    let many = format!("version = 1\nx = [{}]\n", "1,".repeat(MAX_VALUES));
+    assert!(
+        load_text(many.as_bytes())
+            .unwrap_err()
+            .has_code("too-many-values")
+    );
     assert!(load_text("a = [1\n[x]\n".repeat(20_000).as_bytes()).is_err());
     assert!(load_text("[".repeat(1 << 20).as_bytes()).is_err());
     assert!(load_text("a.".repeat(1 << 18).as_bytes()).is_err());
@@ -359,6 +367,7 @@ fn the_reference_names_every_key_and_word() {
         MAX_RULES,
         MAX_WINDOWS,
         MAX_FILES,
+        MAX_VALUES,
         MAX_INCLUDE_DEPTH,
         MAX_INTERFACES,
         MAX_BOUND_ADDRESSES,

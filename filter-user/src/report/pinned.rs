@@ -1,12 +1,13 @@
 //! What the pins say without a daemon: where the filter stays in force. Less than a daemon knows, and nothing guessed.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::printable;
 use super::status::mode_name;
 use super::table::{self, RED, paint};
-use crate::dataplane::Mode;
 use crate::dataplane::counters::Counters;
+use crate::dataplane::{Mode, PolicyMark};
 
 /// The answer to `edgefilter status` when no daemon answers; keys as in [`super::status::Status`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -19,6 +20,8 @@ pub struct PinnedStatus {
     pub daemon: &'static str,
     /// Why the daemon was not asked.
     pub reason: String,
+    /// The policy that the kernel holds; `null`: none, or nobody knows.
+    pub kernel: Option<KernelPolicy>,
     /// Interfaces that the filter was put on.
     pub interfaces: Vec<PinnedInterface>,
 }
@@ -38,10 +41,29 @@ pub struct PinnedInterface {
     pub attached: bool,
 }
 
+/// Which policy the kernel holds, as the tables themselves say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KernelPolicy {
+    /// Its generation; 0: one that could not be kept.
+    pub generation: u64,
+    /// The first 16 digits of its digest.
+    pub digest: String,
+}
+
+impl From<PolicyMark> for KernelPolicy {
+    fn from(mark: PolicyMark) -> Self {
+        Self {
+            generation: mark.generation,
+            digest: format!("{:016x}", mark.digest),
+        }
+    }
+}
+
 impl PinnedStatus {
     /// From what is pinned; `attached` looks at an interface.
     pub fn new(
         counters: Option<&Counters>,
+        kernel: Option<PolicyMark>,
         reason: String,
         attached: impl Fn(&str) -> bool,
     ) -> Self {
@@ -61,6 +83,7 @@ impl PinnedStatus {
             pid: None,
             daemon: "not running",
             reason,
+            kernel: kernel.map(KernelPolicy::from),
             interfaces,
         }
     }
@@ -101,9 +124,10 @@ mod tests {
 
     #[test]
     fn what_stays_in_force() {
-        let status = PinnedStatus::new(Some(&sample()), "nobody answers".to_owned(), |name| {
-            name == "eth0"
-        });
+        let status =
+            PinnedStatus::new(Some(&sample()), None, "nobody answers".to_owned(), |name| {
+                name == "eth0"
+            });
         assert_eq!(
             status.render(false),
             "daemon not running; the filter stays in force\n\n\
@@ -111,7 +135,7 @@ mod tests {
              eth0       3        edge     native   attached\n\
              eth1       4        lan      generic  NOT ATTACHED\n"
         );
-        let none = PinnedStatus::new(None, String::new(), |_| true);
+        let none = PinnedStatus::new(None, None, String::new(), |_| true);
         assert_eq!(
             none.render(false),
             "daemon not running; no filter is in force\n"

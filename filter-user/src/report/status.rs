@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::pinned::KernelPolicy;
 use super::printable;
 use super::scans::ScanStatus;
 use super::table::{self, GREEN, RED, YELLOW, paint};
@@ -25,6 +26,9 @@ pub struct Status {
     pub started_at: Option<String>,
     /// Counts swaps of the tables since the filter was first attached: policies, and what followed links and containers.
     pub generation: u64,
+    /// The policy that the kernel holds, as the tables themselves say.
+    #[serde(default)]
+    pub kernel: Option<KernelPolicy>,
     /// The policy in force.
     pub policy: Option<PolicyStatus>,
     /// Interfaces that a profile names.
@@ -403,6 +407,7 @@ mod tests {
             daemon: "running".to_owned(),
             started_at: Some("2026-01-01T00:00:00.000Z".to_owned()),
             generation: 3,
+            kernel: None,
             policy: Some(PolicyStatus {
                 path: "edge.toml".to_owned(),
                 fingerprint: "abcd".to_owned(),
@@ -474,6 +479,7 @@ mod tests {
                 },
             ],
             scans: Some(scan_status()),
+            settings: None,
             warnings: vec!["edge.toml:9:1: warning: never matches".to_owned()],
         }
     }

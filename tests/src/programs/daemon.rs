@@ -50,6 +50,7 @@ pub struct Edgefilter {
     policy: PathBuf,
     cni_cache: PathBuf,
     resolv_conf: Option<PathBuf>,
+    settings: Option<PathBuf>,
     running: Option<Running>,
 }
 
@@ -79,6 +80,7 @@ impl Edgefilter {
             policy,
             cni_cache: scratch.directory(container::CACHE)?,
             resolv_conf: None,
+            settings: None,
             running: None,
         })
     }
@@ -104,6 +106,7 @@ impl Edgefilter {
             policy: self.policy.clone(),
             cni_cache: self.cni_cache.clone(),
             resolv_conf: self.resolv_conf.clone(),
+            settings: self.settings.clone(),
             running: None,
         }
     }
@@ -178,6 +181,32 @@ impl Edgefilter {
         Ok(())
     }
 
+    /// Has the daemon read these settings, from its next start on.
+    pub fn settings(&mut self, scratch: &Scratch, settings: &str) -> Result<()> {
+        self.settings = Some(scratch.file("daemon.toml", settings)?);
+        Ok(())
+    }
+
+    /// Where the control socket is.
+    pub fn run_dir(&self) -> Result<&Path> {
+        let at = self.globals.iter().position(|word| word == "--run-dir");
+        at.and_then(|at| self.globals.get(at + 1))
+            .map(Path::new)
+            .context("no run directory")
+    }
+
+    /// A command line of another program that runs a subcommand of the same binary: `setpriv`, for example.
+    pub fn cli_under(&self, program: &[&str], words: &[&str]) -> Result<Finished> {
+        let inner = self.command(words)?;
+        let mut command = self
+            .namespace
+            .command(program.first().context("no program")?);
+        command.args(&program[1..]);
+        // what stands behind `nsenter --net=... --`
+        command.args(inner.get_args().skip(2));
+        crate::netns::finish(command, COMMAND_LIMIT)
+    }
+
     /// What the daemon wrote to standard error so far.
     pub fn log(&self) -> String {
         self.running
@@ -239,10 +268,14 @@ impl Edgefilter {
             .arg(&self.policy)
             .arg("--cni-cache")
             .arg(&self.cni_cache);
+        if let Some(settings) = &self.settings {
+            command.arg("--settings").arg(settings);
+        }
         Ok(command)
     }
 
-    fn command(&self, words: &[&str]) -> Result<std::process::Command> {
+    /// The same, not started.
+    pub fn command(&self, words: &[&str]) -> Result<std::process::Command> {
         self.prepared(None, words)
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use aya::maps::{MapData, RingBuf};
@@ -14,11 +14,12 @@ use filter_common::layout::Block;
 use filter_common::reason::Reason;
 use filter_user::compile::{Compiled, HostFacts, RuleSlots, compile};
 use filter_user::dataplane::scans::{ScanTables, decode};
+use filter_user::dataplane::test_run::{Context as RunContext, Ran, TestRun, XdpContext, test_run};
 use filter_user::dataplane::{
-    Assignment, Dataplane, Pins, PolicyMark, PushError, Sizes, TcProgram, XdpProgram,
+    self, Assignment, Dataplane, Judged, Pins, PolicyMark, PushError, Sizes, TcProgram, XdpProgram,
     counters as counted,
 };
-use filter_user::policy::{self, Active, Policy};
+use filter_user::policy::{self, Policy};
 use filter_user::scans::probe::Probe;
 use ipnet::IpNet;
 
@@ -27,7 +28,6 @@ use super::clock;
 use super::counters;
 use super::map::Map;
 use super::place::{LOOPBACK, Place};
-use super::syscall::{Ran, TestRun, XdpContext, test_run};
 use crate::netns::Scratch;
 use crate::oracle::World;
 use crate::oracle::case::INTERFACE;
@@ -88,6 +88,8 @@ pub struct Filter {
     pushed: Option<(String, HostFacts, Option<World>)>,
     /// Whether `lo` stands for a container link under the policy in force.
     container: bool,
+    /// Whether the shadow is asked about every frame before the program is.
+    asks_shadow: bool,
     pins: Pins,
     maps: Maps,
     scans: ScanTables,
@@ -161,6 +163,7 @@ impl Filter {
             slots: RuleSlots::default(),
             pushed: None,
             container: false,
+            asks_shadow: false,
             pins,
             maps,
             before: Readings::default(),
@@ -219,7 +222,8 @@ impl Filter {
         let path = self.scratch.file("policy.toml", text)?;
         let loaded =
             policy::load(&path).map_err(|errors| anyhow!("the policy is refused:\n{errors}"))?;
-        let compiled = compile(&loaded.policy, &Active::default(), host, &mut self.slots)?;
+        let active = loaded.policy.active(SystemTime::now());
+        let compiled = compile(&loaded.policy, &active, host, &mut self.slots)?;
         Ok((loaded.policy, compiled))
     }
 
@@ -272,11 +276,11 @@ impl Filter {
             return self.judged(Hook::Deliver, run, frame.len());
         }
         if interface != INTERFACE {
-            run.context = Some(XdpContext {
+            run.context = Some(RunContext::Xdp(XdpContext {
                 data_end: frame.len() as u32,
                 ingress_ifindex: self.place.unmanaged,
                 ..XdpContext::default()
-            });
+            }));
         }
         self.judged(Hook::In, run, frame.len())
     }
@@ -310,7 +314,7 @@ impl Filter {
             ..XdpContext::default()
         };
         let run = TestRun {
-            context: Some(context),
+            context: Some(RunContext::Xdp(context)),
             ..TestRun::once(frame)
         };
         self.judged(Hook::In, run, frame.len())
@@ -341,9 +345,10 @@ impl Filter {
     }
 
     fn skb(&mut self, hook: Hook, frame: &[u8]) -> Result<Option<Verdict>> {
+        let told = self.shadow_says(hook, LOOPBACK, frame);
         let program = self.programs[hook as usize].as_fd();
         match test_run(program, TestRun::once(frame)) {
-            Ok(ran) => self.counted(hook, ran, frame.len()).map(Some),
+            Ok(ran) => self.counted(hook, ran, frame.len(), told?).map(Some),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) && frame.len() < 14 + 40 => {
                 Ok(None)
             }
@@ -364,13 +369,70 @@ impl Filter {
     }
 
     fn judged(&mut self, hook: Hook, run: TestRun<'_>, length: usize) -> Result<Verdict> {
+        let told = match run.context {
+            None => self.shadow_says(hook, LOOPBACK, run.frame)?,
+            Some(RunContext::Xdp(context)) if context.data_end as usize == length => {
+                self.shadow_says(hook, context.ingress_ifindex, run.frame)?
+            }
+            Some(_) => None,
+        };
         let ran = test_run(self.programs[hook as usize].as_fd(), run)
             .with_context(|| format!("the kernel does not run the program on {length} bytes"))?;
-        self.counted(hook, ran, length)
+        self.counted(hook, ran, length, told)
     }
 
-    /// What the program did, by its counters; its return value must agree.
-    fn counted(&mut self, hook: Hook, ran: Ran, length: usize) -> Result<Verdict> {
+    /// What the shadow says of a frame, if it is to be asked. It must move no counter: `counted` would find it.
+    fn shadow_says(&mut self, hook: Hook, ifindex: u32, frame: &[u8]) -> Result<Option<Judged>> {
+        if !self.asks_shadow {
+            return Ok(None);
+        }
+        let hook = match hook {
+            Hook::In => dataplane::Hook::Xdp(XdpProgram::In),
+            Hook::Out => dataplane::Hook::Tc(TcProgram::Out),
+            Hook::Send => dataplane::Hook::Tc(TcProgram::Send),
+            Hook::Deliver => dataplane::Hook::Tc(TcProgram::Deliver),
+        };
+        let place = dataplane::Place { ifindex, hook };
+        Ok(Some(self.dataplane.shadow()?.judge_now(place, frame)?))
+    }
+
+    /// From now on asks the shadow about every frame first: what it says is part of what must agree.
+    pub fn ask_shadow(&mut self) {
+        self.asks_shadow = true;
+    }
+
+    /// What the program did, by its counters; its return value must agree, and what the shadow said before.
+    fn counted(
+        &mut self,
+        hook: Hook,
+        ran: Ran,
+        length: usize,
+        told: Option<Judged>,
+    ) -> Result<Verdict> {
+        let verdict = self.done(hook, ran, length)?;
+        if let Some(told) = told {
+            // what is counted for no rule is not looked up by `done`
+            let rule = verdict.rule.as_ref().and(self.name_of(told.rule));
+            let said = Verdict {
+                reason: told.reason,
+                would_drop: told.monitored,
+                pass: told.passes,
+                rule,
+            };
+            ensure!(
+                said == verdict,
+                "the shadow said {said:?} before {verdict:?}"
+            );
+        }
+        Ok(verdict)
+    }
+
+    fn name_of(&self, slot: u16) -> Option<String> {
+        let known = self.slots.iter().find(|(_, known)| *known == slot);
+        known.map(|(id, _)| id.to_owned())
+    }
+
+    fn done(&mut self, hook: Hook, ran: Ran, length: usize) -> Result<Verdict> {
         let Some(managed) = self.interface_counted()? else {
             // What leaves an interface, or a VLAN, that no profile judges is not counted.
             ensure!(
@@ -469,15 +531,11 @@ impl Filter {
             moved.bytes
         );
         let words = self.maps.rules.words();
-        let slot = moved.counter * 2 / words;
-        let name = self
-            .slots
-            .iter()
-            .find(|(_, known)| usize::from(*known) == slot);
-        Ok(Some(name.map_or_else(
-            || format!("slot {slot}, of no rule"),
-            |(id, _)| id.to_owned(),
-        )))
+        let slot = (moved.counter * 2 / words) as u16;
+        let name = self.name_of(slot);
+        Ok(Some(
+            name.unwrap_or_else(|| format!("slot {slot}, of no rule")),
+        ))
     }
 
     /// Checks that nothing was counted since the last packet.

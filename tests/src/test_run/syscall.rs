@@ -1,39 +1,15 @@
-//! The commands of bpf(2) that aya has no call for: running a program on a frame, and batches.
-//! All unsafe code of the test harness that concerns maps and programs is here.
+//! The commands of bpf(2) for elements and batches of maps as bytes, which aya has no call for.
+//! All unsafe code of the test harness that concerns maps is here.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::time::Duration;
 
 // enum bpf_cmd, include/uapi/linux/bpf.h
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
-const PROG_TEST_RUN: libc::c_long = 10;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
-
-/// `struct { .. } test` of `union bpf_attr`.
-#[repr(C)]
-#[derive(Default)]
-struct TestRunAttr {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    ctx_size_in: u32,
-    ctx_size_out: u32,
-    ctx_in: u64,
-    ctx_out: u64,
-    flags: u32,
-    cpu: u32,
-    batch_size: u32,
-    zero: u32,
-}
 
 /// The part of `union bpf_attr` for single elements.
 #[repr(C)]
@@ -60,59 +36,6 @@ struct BatchAttr {
     flags: u64,
 }
 
-/// `struct xdp_md`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-pub struct XdpContext {
-    /// Offset of the frame's first byte.
-    pub data: u32,
-    /// Offset behind the last byte of the linear part.
-    pub data_end: u32,
-    /// Offset of the meta data.
-    pub data_meta: u32,
-    /// Interface the frame came in on.
-    pub ingress_ifindex: u32,
-    /// Receive queue.
-    pub rx_queue_index: u32,
-    /// Must be 0.
-    pub egress_ifindex: u32,
-}
-
-/// What to run a program on.
-#[derive(Debug)]
-pub struct TestRun<'a> {
-    /// The frame.
-    pub frame: &'a [u8],
-    /// The XDP context, where the default (`lo`, queue 0) does not do.
-    pub context: Option<XdpContext>,
-    /// How often to run.
-    pub repeat: u32,
-    /// Room for the frame as the program left it.
-    pub output: Option<&'a mut Vec<u8>>,
-}
-
-impl<'a> TestRun<'a> {
-    /// Once, on `lo`, without output.
-    #[must_use]
-    pub fn once(frame: &'a [u8]) -> Self {
-        Self {
-            frame,
-            context: None,
-            repeat: 1,
-            output: None,
-        }
-    }
-}
-
-/// What a run gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ran {
-    /// The program's return value, of the last run.
-    pub value: u32,
-    /// Time of one run, on average.
-    pub duration: Duration,
-}
-
 fn address<T>(slice: &[T]) -> u64 {
     slice.as_ptr() as u64
 }
@@ -131,40 +54,6 @@ unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
-}
-
-/// Runs a program (`BPF_PROG_TEST_RUN`).
-///
-/// # Errors
-/// EINVAL for a frame shorter than an Ethernet header, and whatever else the kernel says.
-pub fn test_run(program: BorrowedFd<'_>, mut run: TestRun<'_>) -> io::Result<Ran> {
-    let mut attr = TestRunAttr {
-        prog_fd: program.as_raw_fd() as u32,
-        data_size_in: run.frame.len() as u32,
-        data_in: address(run.frame),
-        repeat: run.repeat,
-        ..TestRunAttr::default()
-    };
-    if let Some(context) = &run.context {
-        attr.ctx_size_in = size_of::<XdpContext>() as u32;
-        attr.ctx_in = std::ptr::from_ref(context) as u64;
-    }
-    if let Some(output) = run.output.as_deref_mut() {
-        // what a program may add in front
-        output.resize(run.frame.len() + 256, 0);
-        attr.data_size_out = output.len() as u32;
-        attr.data_out = address_mut(output);
-    }
-    // SAFETY: the attribute of this command; frame, context and output live until it returns, and
-    // their sizes are those in the attribute.
-    unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
-    if let Some(output) = run.output {
-        output.truncate(attr.data_size_out as usize);
-    }
-    Ok(Ran {
-        value: attr.retval,
-        duration: Duration::from_nanos(attr.duration.into()),
-    })
 }
 
 /// Reads the value of a key into `value`.

@@ -11,6 +11,7 @@ use edgefilter_tests::random::world;
 use edgefilter_tests::test_run::filter::assignments;
 use edgefilter_tests::test_run::{Filter, can_run, place::Place};
 use filter_user::compile::{Compiled, HostFacts, RuleSlots, compile};
+use filter_user::dataplane::test_run::{TestRun, test_run};
 use filter_user::dataplane::{
     Dataplane, LoadError, Pins, PolicyMark, PushError, Sizes, XdpProgram, counters,
 };
@@ -90,8 +91,7 @@ fn run(dataplane: &mut Dataplane, port: u16) -> Result<()> {
         .fd()?
         .as_fd()
         .try_clone_to_owned()?;
-    let once = edgefilter_tests::test_run::syscall::TestRun::once(&frame);
-    edgefilter_tests::test_run::syscall::test_run(program.as_fd(), once)?;
+    test_run(program.as_fd(), TestRun::once(&frame))?;
     Ok(())
 }
 

@@ -10,10 +10,10 @@ use edgefilter_tests::packets::transport::{ACK, FIN, PSH, RST, SYN, URG};
 use edgefilter_tests::packets::{
     Icmp, Icmpv6, Ipv4, Ipv6, Raw, Sctp, Tcp, Transport, Udp, dhcpv4_reply, link,
 };
-use edgefilter_tests::test_run::syscall::{TestRun, test_run};
 use edgefilter_tests::test_run::{Filter, can_run};
 use filter_common::limits::{EARNED_PER_EPOCH, PROBES_PER_EPOCH};
 use filter_common::scan::{CELL_BITS, Pattern, hint};
+use filter_user::dataplane::test_run::{TestRun, test_run};
 use filter_user::scans::probe::Probe;
 
 use crate::{CLOSED, OWN, OWN6, REMOTE, REMOTE6, WEB, filter};

@@ -10,7 +10,7 @@ use edgefilter_tests::packets::{Ipv4, Tcp, link};
 use edgefilter_tests::random::world;
 use edgefilter_tests::test_run::can_run;
 use edgefilter_tests::test_run::filter::{Filter, assignments};
-use edgefilter_tests::test_run::syscall::{TestRun, test_run};
+use filter_user::dataplane::test_run::{TestRun, test_run};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 

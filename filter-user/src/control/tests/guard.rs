@@ -18,12 +18,12 @@ use crate::settings::{Members, Roles};
 /// A log in memory.
 #[derive(Debug, Default)]
 struct Log {
-    written: Mutex<Vec<(Event, u32)>>,
+    written: Mutex<Vec<(Event, u64)>>,
     full: Mutex<bool>,
 }
 
 impl Log {
-    fn events(&self) -> Vec<(Event, u32)> {
+    fn events(&self) -> Vec<(Event, u64)> {
         self.written.lock().unwrap().clone()
     }
 }
@@ -36,8 +36,8 @@ impl Record for Log {
         Ok(())
     }
 
-    fn record(&self, event: Event, times: u32) -> io::Result<()> {
-        self.written.lock().unwrap().push((event, times));
+    fn record(&self, event: Event, repeated: u64) -> io::Result<()> {
+        self.written.lock().unwrap().push((event, repeated));
         Ok(())
     }
 }
@@ -70,9 +70,7 @@ fn with_roles() -> (Daemon, Arc<Log>) {
     ]);
     let daemon = Daemon::with(table);
     let log = Arc::new(Log::default());
-    daemon
-        .shared
-        .set_directory(Directory::new(&roles()));
+    daemon.shared.set_directory(Directory::new(&roles()));
     daemon
         .shared
         .record_with(Arc::clone(&log) as Arc<dyn Record>);

@@ -11,6 +11,7 @@ use super::super::managed::{Hooks, Managed};
 use super::Engine;
 use crate::compile::registry;
 use crate::policy::{self, Policy, ReversePath};
+use crate::report::pinned::KernelPolicy;
 use crate::report::status::{
     AntiSpoofStatus, BindingStatus, InterfaceStatus, PolicyStatus, Status,
 };
@@ -129,6 +130,7 @@ impl Engine {
             daemon: "running".to_owned(),
             started_at: Some(crate::report::time::rfc3339(self.started_at)),
             generation: self.dataplane.generation().unwrap_or_default(),
+            kernel: self.dataplane.policy().ok().map(KernelPolicy::from),
             policy: Some(PolicyStatus {
                 fingerprint: self.loaded.fingerprint.clone(),
                 loaded_at: crate::report::time::rfc3339(self.loaded_at),

@@ -87,6 +87,7 @@ impl Policies {
                 "the daemon before ended just before this generation was in force; it is dropped"
             );
         }
+        let before = self.current.as_ref().map(|record| record.digest.clone());
         store.settle(|state| {
             state.intent = None;
             if held {
@@ -97,6 +98,25 @@ impl Policies {
         if !held && let Err(error) = store.remove(generation) {
             tracing::warn!(%error, "a generation that was never in force cannot be removed");
         }
+        let done = match &record {
+            Some(record) if held => Ok(record),
+            _ => Err("the daemon ended before it was in force".to_owned()),
+        };
+        self.tell(
+            Actor::daemon("start"),
+            "policy.recover",
+            format!("generation {generation}"),
+            before,
+            done,
+        );
+        if held {
+            self.current = record;
+        }
+    }
+
+    fn note_start(&self, action: &str, before: Option<String>, record: &Generation) {
+        let subject = format!("generation {}", record.number);
+        self.tell(Actor::daemon("start"), action, subject, before, Ok(record));
     }
 
     /// The policy file, checked.
@@ -219,14 +239,18 @@ impl Policies {
     pub(in crate::daemon) fn started(&mut self, then: Then) {
         match then {
             Then::Kept(record) => {
+                self.note_start("daemon.start", Some(record.digest.clone()), &record);
                 self.current = Some(record);
                 self.note_file();
             }
             Then::New(record, before) => {
-                let origin = record.origin;
+                let action = match record.origin {
+                    Origin::Undo(_) => "policy.undo",
+                    _ => "policy.load",
+                };
+                self.note_start(action, before, &record);
                 self.settle(&record, None);
                 self.note_file();
-                let _ = (origin, before);
             }
             Then::Unkept => {}
         }

@@ -3,11 +3,11 @@
 use toml::Spanned;
 
 use super::super::keys::{
-    ALERTS_KEYS, FILE_KEYS, NFTABLES_KEYS, REPORT_KEYS, SCANS_KEYS, SYSLOG_KEYS, THRESHOLD_KEYS,
-    THRESHOLDS_KEYS, WEBHOOK_KEYS,
+    ALERTS_KEYS, FILE_KEYS, Key, NFTABLES_KEYS, REPORT_KEYS, SCANS_KEYS, SYSLOG_KEYS,
+    THRESHOLD_KEYS, THRESHOLDS_KEYS, WEBHOOK_KEYS,
 };
 use super::super::source::Report;
-use super::super::table::{Key, Table};
+use super::super::table::Table;
 use super::Texts;
 
 #[derive(Default)]

@@ -439,7 +439,7 @@ fn mistakes_in_json_have_places() {
         let folder = folder(&[("p.json", json)]);
         assert_eq!(refusal(&folder.path().join("p.json")), expected, "{json}");
     }
-    for text in ["[".repeat(1 << 20), "{\"a\":".repeat(1 << 18)] {
+    for text in ["[".repeat(100_000), "{\"a\":".repeat(100_000)] {
         let folder = folder(&[("p.json", &text)]);
         assert_eq!(
             load(&folder.path().join("p.json"))

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::*;
+use crate::policy::keys::Key;
 use crate::policy::keys::{
     ALERTS_KEYS, FILE_KEYS, NFTABLES_KEYS, REPORT_KEYS, SCANS_KEYS, SYSLOG_KEYS, THRESHOLD_KEYS,
     THRESHOLDS_KEYS, WEBHOOK_KEYS,
 };
 use crate::policy::quantity::shown;
-use crate::policy::table::Key;
 
 const EDGE: &str = "[profiles.edge]\ninterfaces = \"eth0\"\n";
 

@@ -106,7 +106,10 @@ pub fn cases() -> Vec<Case> {
         ),
         case(
             "a forged source is forged, failsafe or not",
-            &format!("{CLOSED}[[failsafe]]\nid = \"saved\"\nfrom = [\"127.0.0.0/8\", \"{OWN}\"]\n"),
+            &format!(
+                "{}[[failsafe]]\nid = \"saved\"\nfrom = [\"127.0.0.0/8\", \"{OWN}\"]\n",
+                closed_with("antispoof = { martians = true }")
+            ),
             vec![
                 inn_from("127.0.0.1", &syn(22), "drop_martian martian:127.0.0.0/8"),
                 inn_from(OWN, &syn(22), "drop_martian land"),
