@@ -4,8 +4,8 @@
 //! program never adopts a map of another shape; it is derived from the definitions, nobody has to remember it.
 
 use crate::limits::{
-    BOUND_ADDRESSES, BOUND_MACS, CELL_WORDS, CONFIG_SLOTS, EVENT_BYTES, IFINDEX_SLOTS, MATRIX_ROW,
-    SOURCE_CLASSES, VLAN_IDS,
+    BOUND_ADDRESSES, BOUND_MACS, CELL_WORDS, CONFIG_SLOTS, ENTRY_FILTER_WORDS, ENTRY_SPANS,
+    EVENT_BYTES, IFINDEX_SLOTS, MATRIX_ROW, SOURCE_CLASSES, VLAN_IDS,
 };
 use crate::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
 use crate::reason::{NAMES_HASH, REASON_SLOTS};
@@ -81,8 +81,6 @@ shared! {
         wildcard_until: u64,
         /// Counts spans of 100 ms; a new one renews the budget of sampled drops.
         event_epoch: u64,
-        /// `entries::*`: which kinds of run-time entries there may be.
-        entries: u64,
         /// By bank: generation of the policy (not of the tables), and the first 64 bits of its digest.
         policies: [[u64; 2]; 2],
     }
@@ -280,6 +278,41 @@ shared! {
         origin: u32,
     }
 
+    /// What run-time entries are looked up by: the longest prefix of the address, for just this service.
+    struct EntryKey {
+        /// `entry::service`
+        service: u64,
+        /// Big-endian, so that its first bits come first.
+        address: [u64; 2],
+    }
+
+    /// A time in which one run-time entry decides.
+    struct EntrySpan {
+        /// `CLOCK_MONOTONIC` nanoseconds of its begin.
+        from: u64,
+        /// The same of its end.
+        until: u64,
+        /// `entry::answer`
+        answer: u64,
+    }
+
+    /// What entries say of the sources and the service of one key, now and later. Shorter prefixes have their part
+    /// in it: the look-up finds the longest only.
+    struct EntrySpans {
+        /// In order; none overlaps another.
+        spans: [EntrySpan; ENTRY_SPANS],
+    }
+
+    /// What most packets find out about run-time entries.
+    struct EntryFilter {
+        /// 0: there are no entries.
+        entries: u64,
+        /// The bits begin on a cache line.
+        zero: [u64; 7],
+        /// `entry::filter_bit` of each address that an entry names.
+        bits: [u64; ENTRY_FILTER_WORDS],
+    }
+
     /// A sampled drop; `EVENT_BYTES` of the frame follow.
     struct EventHeader {
         /// Coarse `CLOCK_MONOTONIC` nanoseconds.
@@ -325,14 +358,6 @@ pub mod flag {
     pub const CONTAINER: u32 = 1 << 10;
     /// Probes among refused packets are counted and reported.
     pub const SCANS: u32 = 1 << 11;
-}
-
-/// Bits of [`Control::entries`].
-pub mod entries {
-    /// Some let sources in.
-    pub const ALLOW: u64 = 1;
-    /// Some keep sources out.
-    pub const DENY: u64 = 2;
 }
 
 /// Values of [`Binding::known`].

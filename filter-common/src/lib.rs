@@ -8,6 +8,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod entry;
 pub mod event;
 pub mod extension;
 pub mod flow;

@@ -58,5 +58,11 @@ pub const PROBE_RING: usize = 1 << 19;
 pub const BLOCKS: usize = 65536;
 /// Words of the filter in front of the blocks: at 65,536 blocks one packet in 16 is looked up in vain.
 pub const BLOCK_FILTER_WORDS: usize = 16384;
+/// Keys of run-time entries: one for each prefix and service.
+pub const ENTRY_KEYS: usize = 4096;
+/// Times that one key holds, what shorter prefixes say included.
+pub const ENTRY_SPANS: usize = 4;
+/// Words of the filter in front of the run-time entries: a bit for each IPv4 /16, as many for hashes of IPv6 /32.
+pub const ENTRY_FILTER_WORDS: usize = 2048;
 /// Words of the table of peers with a working connection.
 pub const VERIFIED: usize = 65536;

@@ -1,7 +1,7 @@
 //! The verdict matrix's entries: 4 bits of kind, 12 bits of argument (a rule slot).
 
 /// Part of the layout hash: change it when a kind changes its meaning.
-pub const ENCODING: &str = "kind4 arg12: closed=0 source=1 allow=2 limited=3 failsafe=4 deny=5 control=6 neighbour=7 martian=9 own=10";
+pub const ENCODING: &str = "kind4 arg12: closed=0 source=1 allow=2 limited=3 failsafe=4 deny=5 control=6 neighbour=7 martian=10 own=11";
 
 /// No rule opens the service.
 pub const CLOSED: u16 = 0;
@@ -21,10 +21,12 @@ pub const CONTROL: u16 = 6;
 pub const CONTROL_ON_LINK: u16 = 7;
 /// Not in the matrix: a rule would let it in, but the source is blocked.
 pub const BLOCKED: u16 = 8;
-/// The source cannot be; the row in the argument says why.
-pub const MARTIAN: u16 = 9;
+/// Not in the matrix: no rule opens the service to the source, but a run-time entry does.
+pub const LISTED: u16 = 9;
+/// The source cannot be; the row in the argument says why. From here on the source is a forger's.
+pub const MARTIAN: u16 = 10;
 /// The source is this host's, or one of its containers'; the row in the argument says which.
-pub const OWN: u16 = 10;
+pub const OWN: u16 = 11;
 
 /// Builds an entry.
 pub const fn entry(kind: u16, rule: u16) -> u16 {
@@ -41,6 +43,12 @@ pub const fn kind(entry: u16) -> u16 {
 #[inline(always)]
 pub const fn rule(entry: u16) -> u16 {
     entry & 0x0fff
+}
+
+/// Whether no rule lets the packets in, nor refuses them.
+#[inline(always)]
+pub const fn is_unruled(entry: u16) -> bool {
+    kind(entry) == CLOSED || kind(entry) == OTHER_SOURCES
 }
 
 /// Whether the entry lets packets in by a rule.

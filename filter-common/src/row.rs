@@ -27,10 +27,12 @@ rows! {
     15 BINDING_ND "binding:nd" "neighbour discovery about an address that is not the container's",
     16 BINDING_ROLE "binding:role" "a router advertisement, redirect or DHCP answer from a container",
     17 MAPPED "martian:::ffff:0:0/96" "IPv4-mapped Address, RFC 4291",
+    18 ALLOW_ENTRY "allow-entry" "an entry of `edgefilter allow` lets the source in for a time",
+    19 DENY_ENTRY "deny-entry" "an entry of `edgefilter deny` keeps the source out for a time",
 }
 
 /// The first slot that rules and rows of the registry share.
-pub const FIRST_FREE: u16 = 18;
+pub const FIRST_FREE: u16 = 20;
 
 #[cfg(test)]
 mod tests {

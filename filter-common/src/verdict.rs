@@ -78,8 +78,10 @@ pub trait Tables {
     fn note_fragment(&mut self, key: &FragmentKey, now: u64);
     /// Whether the source is blocked.
     fn is_blocked(&mut self, source: &Address) -> bool;
-    /// Entry of the verdict matrix; [`matrix::BLOCKED`] where a rule would let in a source that is blocked.
-    fn entry_unless_blocked(&mut self, index: u32, source: &Address) -> u16;
+    /// Entry of the verdict matrix as it is for this source now: changed by run-time entries ([`crate::entry::applied`]), and
+    /// [`matrix::BLOCKED`] where a rule would let in what is no ICMP of a source that is blocked. `asked`:
+    /// [`crate::entry::asked`].
+    fn entry_now(&mut self, index: u32, source: &Address, asked: u32) -> u16;
     /// Remembers that the peer has a working connection with us.
     fn note_verified(&mut self, peer: &Address);
     /// First and last of this host's ephemeral ports, 16 bits each.

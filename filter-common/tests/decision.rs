@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use filter_common::entry;
 use filter_common::extension::{self, Chain};
 use filter_common::flow;
 use filter_common::layout::{Address, Config, FlowKey, FlowState, FragmentKey, binding, flag};
@@ -27,6 +28,8 @@ struct OneRule {
     known: u64,
     reached: u64,
     blocked: Vec<[u64; 2]>,
+    /// What run-time entries say of every source.
+    answer: u64,
     verified: Vec<[u64; 2]>,
     refused: Vec<(Reason, u8)>,
 }
@@ -114,12 +117,13 @@ impl Tables for OneRule {
     fn note_fragment(&mut self, key: &FragmentKey, now: u64) {
         self.fragments.insert(fragment_words(key), now);
     }
-    fn entry_unless_blocked(&mut self, index: u32, source: &Address) -> u16 {
-        match self.matrix_entry(index) {
-            Some(entry) if !matrix::blockable(entry) || !self.is_blocked(source) => entry,
-            Some(_) => entry(matrix::BLOCKED, 0),
-            None => matrix::CLOSED,
+    fn entry_now(&mut self, index: u32, source: &Address, asked: u32) -> u16 {
+        let ruled = self.matrix_entry(index).unwrap_or(matrix::CLOSED);
+        let icmp = matches!(entry::protocol_of(asked), 1 | 58);
+        if matrix::blockable(ruled) && !icmp && self.is_blocked(source) {
+            return entry(matrix::BLOCKED, 0);
         }
+        entry::applied(ruled, self.answer, asked)
     }
     fn is_blocked(&mut self, source: &Address) -> bool {
         self.blocked.contains(&[source.hi, source.lo])

@@ -18,7 +18,8 @@ pub fn count(slot: u32, reason: Reason, enforced: bool, length: u64) {
     let Some(counters) = maps::INTERFACE_COUNTERS.get_ptr_mut(slot) else {
         return;
     };
-    let index = reason as usize & (REASON_SLOTS - 1);
+    // LLVM knows that no reason is above the last one; the verifier does not, where several paths meet
+    let index = masked::<{ REASON_SLOTS as u32 - 1 }>(reason as usize) & (REASON_SLOTS - 1);
     // SAFETY: a live map value of this CPU; XDP does not nest on one CPU.
     unsafe {
         if enforced {

@@ -12,6 +12,7 @@
 #![feature(core_intrinsics, asm_experimental_arch)]
 
 mod account;
+mod entries;
 mod maps;
 mod packet;
 mod scans;

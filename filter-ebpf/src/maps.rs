@@ -2,14 +2,15 @@
 //! Sizes come from `filter_common::limits`; CELLS4, CELLS6, MATRIX and FLOWS are sized by the daemon at load.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use filter_common::layout::{
-    Address, Binding, Block, Config, Control, Counter, EventBudget, FlowKey, FlowState,
-    FragmentKey, InterfaceCounters, RateLimits, ScanCell, ScanControl, ScanCounters,
+    Address, Binding, Block, Config, Control, Counter, EntryFilter, EntryKey, EntrySpans,
+    EventBudget, FlowKey, FlowState, FragmentKey, InterfaceCounters, RateLimits, ScanCell,
+    ScanControl, ScanCounters,
 };
 use filter_common::limits::{
-    BANKS, BLOCK_FILTER_WORDS, BLOCKS as BLOCK_SLOTS, CONFIG_SLOTS, EVENT_RING,
+    BANKS, BLOCK_FILTER_WORDS, BLOCKS as BLOCK_SLOTS, CONFIG_SLOTS, ENTRY_KEYS, EVENT_RING,
     FLOWS as FLOW_SLOTS, FRAGMENTS as FRAGMENT_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS, MATRIX_ROW,
     PROBE_RING, RATE_BUCKETS, RULE_SLOTS, SCAN_CELLS as CELL_SLOTS, SOURCE_CLASSES,
     VERIFIED as VERIFIED_WORDS, VLAN_IDS, VLAN_TABLES,
@@ -98,6 +99,15 @@ pub static BLOCK_FILTER: Array<[u64; BLOCK_FILTER_WORDS], 1, MAPPED> = Array::ne
 /// Peers with a working connection, placed by hash: 32 bits of it, and when they were last sent data.
 #[btf_map]
 pub static VERIFIED: Array<[u64; VERIFIED_WORDS], 1, MAPPED> = Array::new();
+
+// ---- run-time entries
+
+/// See `filter_common::entry`. The daemon writes it.
+#[btf_map]
+pub static ENTRIES: LpmTrie<EntryKey, EntrySpans, ENTRY_KEYS> = LpmTrie::new();
+/// What most packets ask in the place of ENTRIES.
+#[btf_map]
+pub static ENTRY_FILTER: Array<EntryFilter, 1, MAPPED> = Array::new();
 
 // ---- what people read
 

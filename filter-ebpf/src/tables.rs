@@ -12,19 +12,21 @@ use aya_ebpf::bindings::{
     bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6,
 };
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_sk_release, bpf_skc_lookup_tcp};
+use filter_common::entry;
 use filter_common::layout::{Address, Binding, Config, FlowKey, FlowState, FragmentKey, binding};
 use filter_common::limits::{
     BANKS, BOUND_ADDRESSES, BOUND_MACS, CONFIG_SLOTS, MATRIX_ROW, RULE_SLOTS, SOURCE_CLASSES,
     VLAN_IDS, VLAN_TABLES, slot_places,
 };
 use filter_common::matrix;
+use filter_common::parse;
 use filter_common::prefix::{self, ROOT6_LEN};
 use filter_common::rate;
 use filter_common::reason::Reason;
 use filter_common::service::SERVICES as SERVICE_SLOTS;
 use filter_common::verdict::Tables;
 
-use crate::{maps, scans};
+use crate::{entries, maps, scans};
 
 /// Overwrites an entry or makes it (`BPF_ANY`).
 const ANY: u64 = 0;
@@ -216,7 +218,7 @@ extern "C" fn matrix_at(index: u32) -> i64 {
 /// A global function (see packet.rs): what was looked at here is no longer told apart behind it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn entry_unless_blocked(index: u32, source_hi: u64, source_lo: u64) -> u64 {
+extern "C" fn entry_now(index: u32, source_hi: u64, source_lo: u64, asked: u32) -> u64 {
     let Some(entry) = matrix_entry(index) else {
         return matrix::CLOSED as u64;
     };
@@ -224,7 +226,18 @@ extern "C" fn entry_unless_blocked(index: u32, source_hi: u64, source_lo: u64) -
         hi: source_hi,
         lo: source_lo,
     };
-    if matrix::blockable(entry) && scans::is_blocked(&source) {
+    if entries::may_name(&source) && matrix::kind(entry) < matrix::MARTIAN {
+        let answer = entries::answer(source.hi, source.lo, asked);
+        let applied = entry::applied(entry, answer, asked);
+        if applied != entry {
+            return applied as u64;
+        }
+    }
+    // connections need ICMP
+    if matrix::blockable(entry)
+        && !parse::is_icmp(entry::protocol_of(asked), entry::is_v4(&source))
+        && scans::is_blocked(&source)
+    {
         return matrix::entry(matrix::BLOCKED, 0) as u64;
     }
     entry as u64
@@ -364,8 +377,8 @@ impl<const CONTAINER: bool> Tables for PolicyTables<CONTAINER> {
     }
 
     #[inline(always)]
-    fn entry_unless_blocked(&mut self, index: u32, source: &Address) -> u16 {
-        entry_unless_blocked(index, source.hi, source.lo) as u16
+    fn entry_now(&mut self, index: u32, source: &Address, asked: u32) -> u16 {
+        entry_now(index, source.hi, source.lo, asked) as u16
     }
 
     #[inline(always)]

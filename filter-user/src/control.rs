@@ -14,6 +14,9 @@ mod audit;
 mod certificates;
 mod client;
 mod connection;
+mod entries;
+mod explain;
+mod exposure;
 mod feed;
 mod guard;
 mod lines;
@@ -38,7 +41,7 @@ pub(crate) mod tests;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::Receiver;
 
 use crate::access::Directory;
 use crate::audit::Log;
@@ -55,11 +58,15 @@ pub use audit::{AuditList, AuditQuery, audit, audit_lines};
 pub use client::{
     ClientError, Lines, block, blocks, events, reports, scan, scans, status, unblock,
 };
+pub use entries::{EntryRemoval, EntryRequest, add_entry, list_entries, remove_entry};
+pub use explain::Asked;
+pub use exposure::{Exposed, exposure};
 pub use metrics::read as metrics;
 pub use openapi::document as openapi;
-pub use recorder::{Audited, Record, Unrecorded};
+pub use recorder::{Audited, Record};
 pub use remote::Remote;
-pub use request::{Answer, Refusal, Request};
+use request::Mailbox;
+pub use request::{Answer, Ask, Refusal, Request};
 pub use scans::{BlockList, BlockOrder, ScanList, blockable};
 pub use secured::{Certificates, Secured};
 pub use server::{serve, serve_remote};
@@ -76,12 +83,15 @@ pub struct Shared {
     scans: RwLock<Option<ScanStatus>>,
     events: Feed<EventRecord>,
     reports: Feed<Report>,
-    requests: RwLock<Option<mpsc::Sender<Request>>>,
-    orders: RwLock<Option<mpsc::Sender<policy::Order>>>,
+    requests: Mailbox<Request>,
+    entries: Mailbox<EntryRequest>,
+    orders: Mailbox<policy::Order>,
+    questions: Mailbox<Asked>,
     directory: RwLock<Arc<Directory>>,
     names: Names,
     recorder: RwLock<Recorder>,
     audit: RwLock<Option<Arc<Log>>>,
+    exposed: RwLock<Option<Arc<Exposed>>>,
     settings: RwLock<(Option<SettingsStatus>, Vec<String>)>,
     pins: RwLock<Option<Pins>>,
 }
@@ -140,14 +150,49 @@ impl Shared {
         *self.audit.write().unwrap_or_else(PoisonError::into_inner) = Some(log);
     }
 
+    /// What `/v1/exposure` compares with from now on, worked out anew if this is another policy.
+    pub fn expose(&self, fingerprint: &str, facts: impl FnOnce() -> Exposed) {
+        let mut exposed = self.exposed.write().unwrap_or_else(PoisonError::into_inner);
+        if exposed
+            .as_ref()
+            .is_none_or(|known| known.fingerprint != fingerprint)
+        {
+            *exposed = Some(Arc::new(facts()));
+        }
+    }
+
+    fn exposed(&self) -> Option<Arc<Exposed>> {
+        self.exposed
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Keeps a sampled drop and hands it to all who follow. Never waits for them.
-    pub fn publish(&self, event: EventRecord) {
-        self.events.publish(Arc::new(event));
+    pub fn publish(&self, event: impl Into<Arc<EventRecord>>) {
+        self.events.publish(event.into());
     }
 
     /// Keeps a report of a scan, a block or an alert and hands it to all who follow. Never waits for them.
     pub fn report(&self, report: Arc<Report>) {
         self.reports.publish(report);
+    }
+
+    /// From now on the caller is asked about scans and blocks.
+    #[must_use]
+    pub fn requests(&self) -> Receiver<Request> {
+        self.requests.open()
+    }
+
+    /// From now on the caller is asked about run-time entries.
+    #[must_use]
+    pub fn entry_requests(&self) -> Receiver<EntryRequest> {
+        self.entries.open()
+    }
+
+    /// Asks about scans and blocks.
+    async fn ask<T>(&self, question: impl FnOnce(Answer<T>) -> Request) -> Result<T, Refusal> {
+        self.requests.ask(question).await
     }
 
     /// Who wants sampled drops: those who follow, and the list of recent ones, which always does.

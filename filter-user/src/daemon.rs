@@ -5,19 +5,20 @@
 mod bindings;
 mod bits;
 mod engine;
+mod entries;
 mod events;
 mod links;
 mod lock;
 mod managed;
 mod pace;
 mod policies;
+pub mod sandbox;
 mod scans;
 mod settings;
 mod topology;
 mod view;
 
 use std::future::Future;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +29,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use crate::control::Asked;
 use crate::control::policy::Order;
 use crate::control::{self, Shared};
 use crate::dataplane::{Pins, in_force};
 use crate::policy::Policy;
+use crate::report::sandbox::SandboxStatus;
 use crate::report::status::Status;
 pub use bindings::cni::CACHE as CNI_CACHE;
 use engine::Engine;
@@ -57,6 +60,8 @@ pub struct Options {
     pub flows: u32,
     /// The cache of libcni, with the results of CNI plugins.
     pub cni_cache: PathBuf,
+    /// How this process is confined.
+    pub sandbox: SandboxStatus,
     /// Read the policy file again when it changes.
     pub watch: bool,
 }
@@ -78,12 +83,8 @@ const AUDIT: Duration = Duration::from_secs(1);
 
 /// Runs until `shutdown`. Whatever happens, the filter stays as it is.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<()> {
-    require_privileges()?;
     // first of all: a reload that comes while we start must not end us
     let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    if let Err(error) = std::fs::create_dir_all(&options.state_dir) {
-        tracing::warn!(path = %options.state_dir.display(), %error, "no state directory");
-    }
     let _lock = lock::take(&options.run_dir)?;
     let mut keeper = Keeper::start(options.settings.as_deref());
     // before the first look, so that nothing that changes in between is missed
@@ -109,8 +110,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let listener = control::bind(&options.run_dir)?;
     shared.set_pins(Pins::at(&options.bpffs));
     keeper.share(&shared, &options.run_dir).await?;
-    shared.set_status(status(&engine, &policies));
+    show(&shared, &engine, &policies);
     let orders = shared.orders();
+    let questions = shared.questions();
     let events = events::Reader::new(engine.events()?).context("cannot read sampled drops")?;
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -126,7 +128,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let reader =
         tokio::spawn(events.forward(Arc::clone(&shared), engine.names(), until(stopped.clone())));
     let (teller, told) = Teller::new(&engine);
-    let watcher = engine.watcher(Arc::clone(&shared), told)?;
+    let (entries, listed) = engine.entries(&shared, told.clone())?;
+    let entries = tokio::spawn(entries.run(until(stopped.clone())));
+    let watcher = engine.watcher(Arc::clone(&shared), told, listed)?;
     let watcher = tokio::spawn(async move {
         let outcome = watcher.run(until(stopped)).await;
         if let Err(error) = &outcome {
@@ -151,11 +155,11 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         run_dir: options.run_dir,
         follow_file: options.watch,
     };
-    let outcome = main.serve(orders, hangup, shutdown).await;
+    let outcome = main.serve(orders, questions, hangup, shutdown).await;
     notify(&[NotifyState::Stopping]);
     // both end by themselves once told; there is nothing to do about a receiver that is gone already
     let _ = stop.send(true);
-    for task in [server, reader, watcher] {
+    for task in [server, reader, watcher, entries] {
         if let Ok(Err(error)) = task.await {
             tracing::warn!(%error, "a task ended with an error");
         }
@@ -183,6 +187,7 @@ impl Main {
     async fn serve(
         &mut self,
         mut orders: mpsc::Receiver<Order>,
+        mut questions: mpsc::Receiver<Asked>,
         mut hangup: Signal,
         shutdown: impl Future<Output = ()>,
     ) -> Result<()> {
@@ -203,6 +208,10 @@ impl Main {
                     }
                     self.policies.follow(&self.keeper);
                     self.reload("reload").await;
+                }
+                Some(Asked { question, answer }) = questions.recv() => {
+                    // whoever asked may be gone: then nobody wants the answer
+                    let _ = answer.send(self.engine.explain(&question));
                 }
                 Some(order) = orders.recv() => {
                     self.policies.obey(order, &mut self.engine, &mut self.watch).await;
@@ -253,7 +262,7 @@ impl Main {
     /// Tells all who depend on the policy.
     fn tell(&mut self) {
         self.teller.tell(&self.engine);
-        self.shared.set_status(status(&self.engine, &self.policies));
+        show(&self.shared, &self.engine, &self.policies);
     }
 
     /// Compares links and addresses with what the filter knows.
@@ -269,7 +278,7 @@ impl Main {
             Ok((links, peers)) => {
                 self.engine.reconcile(links, peers);
                 self.teller.look(&self.engine);
-                self.shared.set_status(status(&self.engine, &self.policies));
+                show(&self.shared, &self.engine, &self.policies);
             }
             Err(error) => tracing::error!(
                 error = format!("{error:#}"),
@@ -277,6 +286,12 @@ impl Main {
             ),
         }
     }
+}
+
+/// Has those who ask see what is so now.
+fn show(shared: &Shared, engine: &Engine, policies: &Policies) {
+    shared.set_status(status(engine, policies));
+    shared.expose(engine.fingerprint(), || engine.exposed());
 }
 
 fn status(engine: &Engine, policies: &Policies) -> Status {
@@ -310,39 +325,4 @@ fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "the service manager was not told");
     }
-}
-
-/// Names what is missing before the kernel answers with a bare EPERM.
-fn require_privileges() -> Result<()> {
-    /// Bits of the capability sets (include/uapi/linux/capability.h).
-    const NEEDED: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
-    const SYS_ADMIN: u32 = 21;
-    /// Capabilities from here on were split off CAP_SYS_ADMIN, which still stands for them.
-    const FIRST_SPLIT: u32 = 38;
-    let status =
-        std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
-        .ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                "/proc/self/status has no CapEff",
-            )
-        })?;
-    let has = |bit: u32| effective >> bit & 1 == 1;
-    let missing: Vec<&str> = NEEDED
-        .iter()
-        .filter(|(bit, _)| !(has(*bit) || *bit >= FIRST_SPLIT && has(SYS_ADMIN)))
-        .map(|(_, name)| *name)
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Unsupported(format!(
-        "{} missing: run as root, or give the service these capabilities",
-        missing.join(", ")
-    ))
-    .into())
 }

@@ -7,6 +7,7 @@ mod attach;
 mod bank;
 pub mod conntrack;
 pub mod counters;
+pub mod entries;
 mod flows;
 mod grace;
 pub mod in_force;

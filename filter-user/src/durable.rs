@@ -6,24 +6,45 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 /// Replaces the file by what `write` writes, or leaves it as it is. Only its owner may read it.
 pub fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let directory = parent(path);
+    let fresh = fresh(path, write)?;
+    fresh.as_file().sync_all()?;
+    fresh.persist(path).map_err(|error| error.error)?;
+    sync_directory(parent(path))
+}
+
+/// The same without waiting for the disk: the file is whole whenever this process dies, and may be anything once the
+/// machine has lost its power.
+pub fn replace_until_boot(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+) -> io::Result<()> {
+    fresh(path, write)?
+        .persist(path)
+        .map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// A file beside the one it is to replace.
+fn fresh(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+) -> io::Result<NamedTempFile> {
     let fresh = tempfile::Builder::new()
         .prefix(".new-")
         .permissions(fs::Permissions::from_mode(0o600))
-        .tempfile_in(directory)?;
+        .tempfile_in(parent(path))?;
     let mut writer = BufWriter::new(fresh.as_file());
     write(&mut writer)?;
     writer.flush()?;
     drop(writer);
-    fresh.as_file().sync_all()?;
-    fresh.persist(path).map_err(|error| error.error)?;
-    sync_directory(directory)
+    Ok(fresh)
 }
 
 /// Replaces the file by a JSON document.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use filter_user::cli::{self, Cli, Command, Outcome, Output};
+use filter_user::entries::Kind;
 
 /// Refused or failed.
 const FAILED: u8 = 1;
@@ -56,11 +57,15 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
         Command::Status => cli::status::status(globals, out),
         Command::Counters(arguments) => cli::counters::counters(globals, arguments, out),
         Command::Events(arguments) => cli::events::events(globals, arguments, out),
+        Command::Explain(arguments) => cli::explain::explain(globals, arguments, out),
         Command::Scans(arguments) => cli::scans::scans(globals, arguments, out),
         Command::Block(action) => cli::block::block(globals, action, out),
         Command::Audit(action) => cli::audit::audit(globals, action, out),
         Command::Manifest(arguments) => cli::manifest::manifest(arguments, out),
+        Command::Learn(arguments) => cli::exposure::learn(globals, arguments, out),
         Command::Metrics => cli::metrics::metrics(globals, out),
+        Command::Allow(action) => cli::entries::entries(globals, Kind::Allow, action, out),
+        Command::Deny(action) => cli::entries::entries(globals, Kind::Deny, action, out),
         Command::Doctor(arguments) => cli::doctor::doctor(globals, arguments, out),
         Command::Detach => cli::detach::detach(globals, out),
         Command::Fmt(arguments) => cli::fmt::fmt(arguments, out),

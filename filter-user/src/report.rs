@@ -4,12 +4,17 @@
 
 pub mod audit;
 pub mod counters;
+pub mod entries;
 pub mod event;
+pub mod explain;
+pub mod exposure;
 mod headers;
 pub mod metrics;
 pub mod pinned;
+pub mod plan;
 pub mod policy;
 pub mod rates;
+pub mod sandbox;
 pub mod scans;
 pub mod status;
 mod table;

@@ -8,6 +8,8 @@ use filter_common::reason::Reason;
 use filter_common::scan::Pattern;
 use filter_user::cli::Cli;
 use filter_user::control::{self, BlockList, BlockOrder, ScanList};
+use filter_user::entries::record::{EntryList, EntryOrder};
+use filter_user::explain::{Explanation, Question};
 use filter_user::policy;
 use filter_user::report::scans::ScanStatus;
 use filter_user::scans::record::Report;
@@ -55,13 +57,17 @@ fn the_table_of_patterns_is_the_programs_list() {
 /// With `WRITE_SCHEMAS` in the environment the files are written instead of compared.
 #[test]
 fn the_schemas_are_those_of_the_program() {
-    let schemas: [(&str, Schema); 6] = [
+    let schemas: [(&str, Schema); 10] = [
         ("policy", Schema::try_from(policy::schema()).unwrap()),
         ("scans", schema_for!(ScanList)),
         ("blocks", schema_for!(BlockList)),
         ("block-order", schema_for!(BlockOrder)),
+        ("entries", schema_for!(EntryList)),
+        ("entry-order", schema_for!(EntryOrder)),
         ("report", schema_for!(Report)),
         ("scan-status", schema_for!(ScanStatus)),
+        ("explain-question", schema_for!(Question)),
+        ("explanation", schema_for!(Explanation)),
     ];
     for (name, schema) in schemas {
         is_written(&format!("docs/schemas/{name}.json"), &schema);
@@ -144,7 +150,7 @@ fn the_commands_in_the_pages_parse() {
                 continue;
             }
             let words = command
-                .split(['|', '>', ';'])
+                .split(['|', '>', ';', '&'])
                 .next()
                 .unwrap_or_default()
                 .split("  ")

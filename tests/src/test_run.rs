@@ -6,6 +6,7 @@ pub mod assignment;
 pub mod campaign;
 pub mod clock;
 pub mod counters;
+pub mod entries;
 pub mod filter;
 pub mod map;
 pub mod place;

@@ -8,6 +8,8 @@
 mod blocks;
 #[path = "kernel/bypass.rs"]
 mod bypass;
+#[path = "kernel/entries.rs"]
+mod entries;
 #[path = "kernel/events.rs"]
 mod events;
 #[path = "kernel/martians.rs"]

@@ -25,6 +25,12 @@ mod continuity;
 mod control;
 #[path = "namespaces/departures.rs"]
 mod departures;
+#[path = "namespaces/entries.rs"]
+mod entries;
+#[path = "namespaces/explain.rs"]
+mod explain;
+#[path = "namespaces/exposure.rs"]
+mod exposure;
 #[path = "namespaces/forged.rs"]
 mod forged;
 #[path = "namespaces/forgeries.rs"]
@@ -41,6 +47,8 @@ mod nftables;
 mod nftables_former;
 #[path = "namespaces/nftables_packets.rs"]
 mod nftables_packets;
+#[path = "namespaces/privileges.rs"]
+mod privileges;
 #[path = "namespaces/pushes.rs"]
 mod pushes;
 #[path = "namespaces/roles.rs"]
@@ -61,6 +69,8 @@ mod scan_programs;
 mod scans;
 #[path = "namespaces/shipped.rs"]
 mod shipped;
+#[path = "namespaces/signatures.rs"]
+mod signatures;
 #[path = "namespaces/spoofed.rs"]
 mod spoofed;
 #[path = "namespaces/support.rs"]

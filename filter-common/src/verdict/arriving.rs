@@ -4,6 +4,7 @@ use super::{
     Decision, Tables, Way, answers_policy, because, by_policy, by_row, entry_of, fragment_key,
     in_flow, in_wildcard, is_dhcp_answer, later_fragment, live_flow, not_ip, row_of,
 };
+use crate::entry;
 use crate::flow::tcp;
 use crate::layout::{Config, FlowKey, REACH_ANY, binding, flag};
 use crate::matrix;
@@ -77,10 +78,11 @@ pub fn arriving<P: Packet + ?Sized, T: Tables>(
     let Some(class) = tables.source_class(ip.v4, &ip.source) else {
         return because(Reason::DropPort);
     };
-    // connections need ICMP
-    let blockable = matches!(guarded, Guarded::Host) && !parse::is_icmp(ip.protocol, ip.v4);
     let entry = match row_of(config, tables, service, ip.v4, &ip.destination) {
-        Some(row) if blockable => tables.entry_unless_blocked(row + class as u32, &ip.source),
+        Some(row) if matches!(guarded, Guarded::Host) => {
+            let asked = entry::asked(ip.protocol, transport.port);
+            tables.entry_now(row + class as u32, &ip.source, asked)
+        }
         Some(row) => entry_of(tables, row, class),
         None => matrix::CLOSED,
     };
@@ -92,7 +94,7 @@ pub fn arriving<P: Packet + ?Sized, T: Tables>(
         return by_row(Reason::DropReversePath, row::REVERSE_PATH);
     }
     let decision = by_policy(entry, &ip, tables)
-        .unwrap_or_else(|| by_flow(packet, &ip, &transport, config, tables, kind));
+        .unwrap_or_else(|| by_flow(packet, &ip, &transport, guarded, config, tables, kind));
     if decision.reason.passes() {
         if ip.fragment {
             let now = tables.now();
@@ -171,55 +173,62 @@ fn by_flow<P: Packet + ?Sized, T: Tables>(
     packet: &P,
     ip: &Ip,
     transport: &Transport,
+    guarded: Guarded,
     config: &Config,
     tables: &mut T,
     kind: u16,
 ) -> Decision {
-    let refused = match kind {
-        matrix::BLOCKED => Reason::DropBlocked,
-        matrix::OTHER_SOURCES => Reason::DropSource,
-        _ => Reason::DropPort,
+    // what becomes of a packet that is no answer
+    let unasked = match kind {
+        matrix::BLOCKED => because(Reason::DropBlocked),
+        // no entry speaks of what a container may be sent
+        matrix::LISTED if matches!(guarded, Guarded::Host) => {
+            by_row(Reason::PassRule, row::ALLOW_ENTRY)
+        }
+        matrix::OTHER_SOURCES => because(Reason::DropSource),
+        _ => because(Reason::DropPort),
     };
     let key = flow_key(ip, transport);
-    let reason = match ip.protocol {
+    match ip.protocol {
         protocol::TCP => {
             // a SYN without ACK opens: it can be no reply, and a flood of them must cost no look-up
             if !tcp::opens(transport.flags)
                 && (in_flow(&key, transport.flags, tables) || tables.host_socket(&key, ip.v4))
             {
-                Reason::PassReply
+                because(Reason::PassReply)
             } else {
-                refused
+                unasked
             }
         }
         protocol::UDP => {
             if in_flow(&key, 0, tables) || in_wildcard(&key, tables) {
-                Reason::PassReply
+                because(Reason::PassReply)
             } else if config.flags & flag::DHCP != 0 && is_dhcp_answer(ip, transport) {
-                Reason::PassControl
+                because(Reason::PassControl)
             } else {
-                refused
+                unasked
             }
         }
         protocol::SCTP => {
             if in_flow(&key, 0, tables) {
-                Reason::PassReply
+                because(Reason::PassReply)
             } else {
-                refused
+                unasked
             }
         }
-        other if parse::is_icmp(other, ip.v4) => icmp(packet, ip, transport, config, tables, &key),
+        other if parse::is_icmp(other, ip.v4) => {
+            because(icmp(packet, ip, transport, config, tables, &key))
+        }
         _ => {
             if in_flow(&key, 0, tables) {
-                Reason::PassReply
+                because(Reason::PassReply)
             } else if kind == matrix::BLOCKED {
-                refused
+                unasked
             } else {
-                Reason::DropProtocol
+                because(Reason::DropProtocol)
             }
         }
-    };
-    because(reason)
+    }
 }
 
 /// ICMP that no rule lets in: answers to our requests, and errors about our flows.

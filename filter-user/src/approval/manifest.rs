@@ -84,7 +84,11 @@ impl Manifest {
         }
         Ok(Self {
             serial,
-            main: writable(&bundle.main)?,
+            // a directory is a policy, too: all files in it
+            main: match bundle.main.as_str() {
+                "" => ".".to_owned(),
+                main => writable(main)?,
+            },
             files,
         })
     }

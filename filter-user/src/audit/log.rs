@@ -26,8 +26,7 @@ const QUEUE: usize = 256;
 pub struct Log {
     directory: PathBuf,
     settings: AuditSettings,
-    /// `None` after an error: the files are looked at anew before the next record.
-    open: Mutex<Option<Open>>,
+    state: Mutex<State>,
     followers: broadcast::Sender<Arc<Record>>,
 }
 
@@ -38,14 +37,20 @@ impl Log {
     /// # Errors
     /// The directory or its files cannot be read or written.
     pub fn open(directory: &Path, settings: &AuditSettings) -> io::Result<Self> {
-        let open =
-            Open::recover(directory, settings).map_err(|error| context(directory, &error))?;
-        Ok(Self {
+        let log = Self::at(directory, settings);
+        log.with(|_, _| Ok(()))?;
+        Ok(log)
+    }
+
+    /// The same, opened when it is used, and tried again as long as it cannot be.
+    #[must_use]
+    pub fn at(directory: &Path, settings: &AuditSettings) -> Self {
+        Self {
             directory: directory.to_owned(),
             settings: settings.clone(),
-            open: Mutex::new(Some(open)),
+            state: Mutex::default(),
             followers: broadcast::Sender::new(QUEUE),
-        })
+        }
     }
 
     /// Writes a record. It is on disk when this returns.
@@ -56,7 +61,7 @@ impl Log {
         self.append_repeated(event, 0)
     }
 
-    /// The same for what came `times` times more since it was recorded first.
+    /// The same for what came `times` times more within a moment.
     ///
     /// # Errors
     /// See [`Self::append`].
@@ -95,28 +100,38 @@ impl Log {
         &self,
         act: impl FnOnce(&mut Open, &AuditSettings) -> io::Result<T>,
     ) -> io::Result<T> {
-        let mut slot = self.lock();
-        let taken = match slot.take() {
+        let mut state = self.lock();
+        let taken = match state.open.take() {
             Some(open) if open.is_current() => Ok(open),
-            _ => Open::recover(&self.directory, &self.settings),
+            _ => Open::recover(&self.directory, &self.settings, state.known.clone()),
         };
         let done = taken.and_then(|mut open| {
-            let done = act(&mut open, &self.settings)?;
-            *slot = Some(open);
+            let done = act(&mut open, &self.settings);
+            state.known = Some(open.head());
+            let done = done?;
+            state.open = Some(open);
             Ok(done)
         });
         done.map_err(|error| context(&self.directory, &error))
     }
 
-    /// Nothing panics with the lock held, and after an error there is nothing in it.
-    fn lock(&self) -> MutexGuard<'_, Option<Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing panics with the lock held, and after an error no file is open.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn context(directory: &Path, error: &io::Error) -> io::Error {
     let text = format!("the audit record in {}: {error}", directory.display());
     io::Error::new(error.kind(), text)
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// `None` at first and after an error: the files are looked at anew before the next record.
+    open: Option<Open>,
+    /// Where the record ended when it was last written to.
+    known: Option<Head>,
 }
 
 #[derive(Debug)]
@@ -129,18 +144,26 @@ struct Open {
     last: Link,
     /// Number of the first record that is kept.
     kept: u64,
-    head: HeadFile,
+    head_file: HeadFile,
     reserve: Reserve,
 }
 
 impl Open {
     /// Finds the end of the chain and goes on from there.
-    fn recover(directory: &Path, settings: &AuditSettings) -> io::Result<Self> {
+    fn recover(
+        directory: &Path,
+        settings: &AuditSettings,
+        known: Option<Head>,
+    ) -> io::Result<Self> {
         files::create_directory(directory)?;
         let archives = files::archives(directory)?;
         let mut file = files::open(&directory.join(files::CURRENT))?;
         durable::sync_directory(directory)?;
-        let head = Head::read(directory)?;
+        // the file may be gone, or be an older one that somebody put there
+        let head = [Head::read(directory)?, known]
+            .into_iter()
+            .flatten()
+            .max_by_key(|head| head.last.seq);
         let mut tail = files::tail(&mut file)?;
         let mut notes = Vec::new();
         if tail.last.is_none()
@@ -199,7 +222,7 @@ impl Open {
             file,
             last,
             kept,
-            head: HeadFile::open(directory)?,
+            head_file: HeadFile::open(directory)?,
             reserve: Reserve::default(),
         };
         for note in notes {
@@ -285,10 +308,14 @@ impl Open {
     }
 
     fn write_head(&self) -> io::Result<()> {
-        self.head.write(&Head {
+        self.head_file.write(&self.head())
+    }
+
+    fn head(&self) -> Head {
+        Head {
             last: self.last.clone(),
             first: self.kept,
-        })
+        }
     }
 }
 

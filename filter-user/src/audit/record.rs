@@ -45,7 +45,7 @@ pub struct Record {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
-    /// It came so many times more within a moment after it was first recorded; left out: this is the first.
+    /// How many times more the same came within a moment; left out: it came once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeated: Option<u64>,
     /// Hash of the record before; zeros in the first.

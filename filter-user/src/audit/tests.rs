@@ -190,6 +190,14 @@ fn what_is_taken_away_while_the_daemon_runs_is_noticed() {
         found,
         ["audit.jsonl:1: records 1 to 3 are missing before this one"]
     );
+    // and all of it, the head included
+    let gone = TempDir::new().unwrap();
+    let path = gone.path().join("audit");
+    let log = Log::open(&path, &AuditSettings::default()).unwrap();
+    log.append(event("before")).unwrap();
+    fs::remove_dir_all(&path).unwrap();
+    assert_eq!(log.append(event("after")).unwrap().seq, 3);
+    assert!(problems(&path)[0].contains("record 1 is missing before this one"));
     // a record that somebody writes, however well chained
     let other = TempDir::new().unwrap();
     let log = Log::open(other.path(), &AuditSettings::default()).unwrap();

@@ -2,17 +2,19 @@
 
 mod audit;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use filter_common::limits::FLOWS;
 use ipnet::IpNet;
 
 use crate::control;
 use crate::daemon::CNI_CACHE;
-use crate::policy::Scans as ScanPolicy;
+use crate::entries::{Ports, record};
+use crate::policy::{self, Scans as ScanPolicy};
 pub use audit::*;
 
 /// Edge filter for Linux: drops what a policy does not let in before the network stack sees it.
@@ -189,6 +191,19 @@ Examples:
   edgefilter events --follow
   edgefilter events --follow --json | jq -r 'select(.reason == \"drop_port\") | .headers.source'")]
     Events(Events),
+    /// Say what would become of a packet, and why
+    ///
+    /// The packet is described by options, or given as a frame in hex or out of a capture file. The filter's own program
+    /// judges it under the policy in force, with the flows, rates and blocks there are, and nothing is counted or
+    /// remembered. What is not said of it is filled in: this host's side with the interface's address, the other side's port
+    /// with 50000.
+    #[command(after_help = "\
+Examples:
+  edgefilter explain --iface eth0 --from 198.51.100.7 --tcp 443
+  edgefilter explain --iface eth0 --from 2001:db8::7 --tcp 443 --flags A
+  edgefilter explain --iface eth0 --out --to 198.51.100.7 --udp 53
+  edgefilter explain --iface eth0 --pcap capture.pcap --nth 3 --json")]
+    Explain(Box<Explain>),
     /// Show scans: who probed this host, how, and what became of it
     ///
     /// Scans that go on and the last 20 that ended; with --all every one that the daemon remembers. With --json one
@@ -214,6 +229,34 @@ Examples:
   edgefilter block remove 198.51.100.7"
     )]
     Block(Block),
+    /// Let a source in for a time, beside the policy
+    ///
+    /// In force at once, whatever the size of the policy, and over by itself, with or without the daemon. An entry lets
+    /// in what no rule speaks of: deny rules and checks of forged sources outrank it. Connections that it let in go on
+    /// when it is over. For what should stay, write an allow rule into the policy.
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  edgefilter allow add 198.51.100.0/24 --port tcp/443 --ttl 2h --comment incident-7
+  edgefilter allow list
+  edgefilter allow remove 198.51.100.0/24"
+    )]
+    Allow(EntryAction),
+    /// Keep a source out for a time, whatever the policy says
+    ///
+    /// In force at once, for answers and open connections, too, and over by itself, with or without the daemon. The
+    /// longest prefix decides: `allow add` of a part of what is denied leaves that part to the policy. For what should
+    /// stay, write a deny rule into the policy.
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  edgefilter deny add 198.51.100.0/24 --ttl 10m --comment incident-7
+  edgefilter deny list
+  edgefilter deny remove 198.51.100.0/24"
+    )]
+    Deny(EntryAction),
     /// Show or check the record of who did what to the filter
     #[command(
         subcommand,
@@ -232,6 +275,15 @@ Examples:
   edgefilter manifest edge.toml --serial 7 > edge.toml.manifest
   ssh-keygen -Y sign -n edgefilter -f ~/.ssh/id_ed25519 edge.toml.manifest")]
     Manifest(Manifest),
+    /// Write a first policy from what listens on this host and who comes
+    ///
+    /// For a person to read: every rule stands below its evidence, and what there is none for is a comment. With a daemon
+    /// in monitor mode it also looks for a while at what would be dropped.
+    #[command(after_help = "\
+Examples:
+  edgefilter learn --output first.toml
+  edgefilter learn --iface eth0 --for 1h --output first.toml; edgefilter check first.toml")]
+    Learn(Learn),
     /// Print what the filter counts, as Prometheus reads it
     ///
     /// The text of `GET /v1/metrics`, in the OpenMetrics format; with --json as one string.
@@ -305,6 +357,15 @@ pub struct Run {
     /// Cache of libcni: container links are bound to what CNI plugins gave them
     #[arg(long, env = "EDGEFILTER_CNI_CACHE", value_name = "DIR", default_value = CNI_CACHE, value_hint = ValueHint::DirPath)]
     pub cni_cache: PathBuf,
+    /// Let the daemon read files under DIR, too: prefix files that a later policy names, say
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub allow_read: Vec<PathBuf>,
+    /// Let the daemon write files under DIR, too: reports that a later policy names, say
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub allow_write: Vec<PathBuf>,
+    /// Keep every capability, system call and file that the user has: only to look for an error
+    #[arg(long)]
+    pub no_sandbox: bool,
     /// What to log: error, warn, info, debug, trace, or directives such as `info,filter_user::daemon=debug`
     #[arg(long, env = "EDGEFILTER_LOG", value_name = "LEVEL", default_value = "info", value_parser = super::logging::directives)]
     pub log: String,
@@ -410,6 +471,73 @@ pub struct Events {
     pub last: Option<usize>,
 }
 
+/// See [`Command::Explain`].
+#[derive(Args, Debug)]
+#[command(group(ArgGroup::new("packet").required(true).args(["tcp", "udp", "icmp", "proto", "hex", "pcap"])))]
+pub struct Explain {
+    /// Interface that the packet comes in by
+    #[arg(long, value_name = "INTERFACE")]
+    pub iface: String,
+    /// It leaves by the interface instead
+    #[arg(long)]
+    pub out: bool,
+    /// Source address
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["hex", "pcap"])]
+    pub from: Option<IpAddr>,
+    /// Destination address
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["hex", "pcap"])]
+    pub to: Option<IpAddr>,
+    /// TCP, to this port
+    #[arg(long, value_name = "PORT")]
+    pub tcp: Option<u16>,
+    /// UDP, to this port
+    #[arg(long, value_name = "PORT")]
+    pub udp: Option<u16>,
+    /// ICMP (ICMPv6 between such addresses) of this type
+    #[arg(long, value_name = "TYPE")]
+    pub icmp: Option<u8>,
+    /// Another protocol, by its number
+    #[arg(long, value_name = "NUMBER")]
+    pub proto: Option<u8>,
+    /// A frame in hex, from its Ethernet header on
+    #[arg(long, value_name = "FRAME")]
+    pub hex: Option<String>,
+    /// A frame out of a capture file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub pcap: Option<PathBuf>,
+    /// Which frame of the capture file
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "pcap", value_parser = frame_number)]
+    pub nth: usize,
+    /// Source port
+    #[arg(long, value_name = "PORT", default_value_t = 50000)]
+    pub sport: u16,
+    /// TCP flags, any of F S R P A U
+    #[arg(long, value_name = "FLAGS", default_value = "S", value_parser = super::explain::tcp_flags, conflicts_with_all = ["udp", "icmp", "proto", "hex", "pcap"])]
+    pub flags: u8,
+    /// ICMP code
+    #[arg(long, value_name = "CODE", default_value_t = 0, requires = "icmp")]
+    pub code: u8,
+    /// VLAN id of its tag
+    #[arg(long, value_name = "ID", conflicts_with_all = ["hex", "pcap"])]
+    pub vlan: Option<u16>,
+    /// Source MAC
+    #[arg(long, value_name = "MAC", value_parser = super::explain::mac, conflicts_with_all = ["hex", "pcap"])]
+    pub mac: Option<[u8; 6]>,
+    /// TTL or hop limit [default: 64]
+    #[arg(long, value_name = "N", conflicts_with_all = ["hex", "pcap"])]
+    pub ttl: Option<u8>,
+    /// It is the first of a train of fragments
+    #[arg(long, conflicts_with_all = ["hex", "pcap"])]
+    pub fragment: bool,
+}
+
+fn frame_number(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("frames are counted from 1".to_owned()),
+    }
+}
+
 /// See [`Command::Scans`].
 #[derive(Args, Debug)]
 pub struct Scans {
@@ -474,6 +602,94 @@ pub struct BlockRemove {
     pub source: IpNet,
 }
 
+/// See [`Command::Allow`] and [`Command::Deny`].
+#[derive(Debug, Subcommand)]
+pub enum EntryAction {
+    /// Show what is in force or to come, until when, by whom and why
+    ///
+    /// With --json: `{"entries": [...]}`.
+    #[command(after_help = "\
+Examples:
+  edgefilter allow list
+  edgefilter deny list --json | jq -r '.entries[] | .source'")]
+    List,
+    /// Make an entry
+    ///
+    /// One about the same source and ports is replaced. There may be 1024 entries of both kinds together, each with up to
+    /// 16 ports. Refused for what this host may need, or for where you come from, unless --force is given (exit code 1).
+    #[command(after_help = "\
+Examples:
+  edgefilter allow add 198.51.100.7 --port tcp/22
+  edgefilter allow add 2001:db8::/32 --port tcp/443 --port udp/443 --ttl 2h
+  edgefilter deny add 198.51.100.0/24 --from 2026-08-05T22:00:00Z --until 2026-08-06T04:00:00Z")]
+    Add(EntryAdd),
+    /// Take entries away before their time
+    #[command(after_help = "\
+Examples:
+  edgefilter allow remove 198.51.100.7
+  edgefilter allow remove 2001:db8::/32 --port tcp/443 --port udp/443")]
+    Remove(EntryRemove),
+}
+
+/// See [`EntryAction::Add`].
+#[derive(Args, Debug)]
+pub struct EntryAdd {
+    /// An address or a prefix, IPv4 or IPv6
+    #[arg(value_parser = policy::prefix)]
+    pub source: IpNet,
+    /// Protocol and port, as tcp/443 or udp/5000-5003; may be repeated [default: all]
+    #[arg(long = "port", value_name = "PORT")]
+    pub ports: Vec<Ports>,
+    /// For how long, 1s to 30d [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = ttl, conflicts_with_all = ["from", "until"])]
+    pub ttl: Option<Duration>,
+    /// When it begins, RFC 3339 in UTC [default: now]
+    #[arg(long, value_name = "DATE", value_parser = date, requires = "until")]
+    pub from: Option<String>,
+    /// When it ends, by the wall clock, RFC 3339 in UTC
+    #[arg(long, value_name = "DATE", value_parser = date)]
+    pub until: Option<String>,
+    /// Why, for those who read the list
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub comment: String,
+    /// Keep out even what this host may need, or where you come from
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// See [`EntryAction::Remove`].
+#[derive(Args, Debug)]
+pub struct EntryRemove {
+    /// The source, as `list` shows it
+    #[arg(value_parser = policy::prefix)]
+    pub source: IpNet,
+    /// Only the entry that names just these ports; may be repeated
+    #[arg(long = "port", value_name = "PORT")]
+    pub ports: Vec<Ports>,
+}
+
+/// See [`Command::Learn`].
+#[derive(Args, Debug)]
+pub struct Learn {
+    /// The interface that faces outside [default: the one that the default route leads out of]
+    #[arg(long, value_name = "IFACE")]
+    pub iface: Option<String>,
+    /// Write the policy there, where no file may be yet [default: standard output]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// How long to look at what would be dropped, up to 7d
+    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = looking)]
+    pub duration: Duration,
+    /// Write it as to be enforced, not to be monitored first
+    #[arg(long)]
+    pub enforce: bool,
+}
+
 /// See [`Command::Doctor`].
 #[derive(Args, Debug)]
 pub struct Doctor {
@@ -498,6 +714,14 @@ pub struct Man {
     /// Write `edgefilter.1` and a page for each command into this directory, which must exist
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
+}
+
+fn looking(text: &str) -> Result<Duration, String> {
+    const MOST: Duration = Duration::from_hours(7 * 24);
+    match humantime::parse_duration(text) {
+        Ok(time) if time <= MOST => Ok(time),
+        _ => Err("not a time such as 60s or 1h, up to 7d".to_owned()),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -525,4 +749,8 @@ fn ttl(text: &str) -> Result<Duration, String> {
     } else {
         Err("not whole seconds from 1s to 30d".to_owned())
     }
+}
+
+fn date(text: &str) -> Result<String, String> {
+    record::date(text).map(|_| text.to_owned())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::output::note;
-use super::{Audit, AuditShow, AuditVerify, Globals, Outcome, Output, daemon, lines};
+use super::{Audit, AuditShow, AuditVerify, Globals, Outcome, Output, daemon, exposure, lines};
 use crate::audit::{self, Filter};
 use crate::control::{self, AuditList, AuditQuery};
 use crate::report;
@@ -19,6 +19,7 @@ pub fn audit(globals: &Globals, action: &Audit, out: &mut Output<'_>) -> Result<
     match action {
         Audit::Show(arguments) => show(globals, arguments, out),
         Audit::Verify(arguments) => verify(globals, arguments, out),
+        Audit::Exposure(arguments) => exposure::exposure(globals, arguments, out),
     }
 }
 

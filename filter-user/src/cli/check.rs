@@ -18,8 +18,8 @@ use crate::access::Directory;
 use crate::compile::{HostFacts, RuleSlots, compile};
 use crate::dataplane::Sizes;
 use crate::policy::{self, Active, AddressSet, Destination, Policy, PrefixSet};
-use crate::settings;
 use crate::report::time::rfc3339;
+use crate::settings;
 
 /// Checks the file. Diagnostics go to standard error, or into the document.
 pub fn check(globals: &Globals, arguments: &Check, out: &mut Output<'_>) -> Result<Outcome> {

@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use similar::TextDiff;
-use tempfile::NamedTempFile;
 
 use super::output::note;
 use super::{Fmt, Outcome, Output};
+use crate::durable;
 use crate::policy::{self, Language, MAX_POLICY_BYTES};
 
 /// What stands for standard input.
@@ -97,15 +97,12 @@ fn file_formatted(file: &Path, write: bool) -> Result<(String, String)> {
 /// Puts a new text in the place of a file; a link keeps leading to it.
 fn replace(file: &Path, text: &str) -> Result<()> {
     let real = file.canonicalize()?;
-    let folder = real.parent().context("a file is in a directory")?;
-    let cannot = || format!("cannot write {}", real.display());
-    let mut fresh = NamedTempFile::new_in(folder).with_context(cannot)?;
-    fresh.write_all(text.as_bytes()).with_context(cannot)?;
     let rights = real.metadata()?.permissions();
-    fresh.as_file().set_permissions(rights)?;
-    fresh.as_file().sync_all().with_context(cannot)?;
-    fresh.persist(&real).with_context(cannot)?;
-    Ok(())
+    durable::replace(&real, |writer| {
+        writer.get_ref().set_permissions(rights)?;
+        writer.write_all(text.as_bytes())
+    })
+    .with_context(|| format!("cannot write {}", real.display()))
 }
 
 fn stdin(arguments: &Fmt, out: &mut Output<'_>) -> Result<Outcome> {

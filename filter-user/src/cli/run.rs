@@ -9,7 +9,9 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Color, Globals, Outcome, Run, logging};
-use crate::daemon;
+use crate::daemon::{self, sandbox};
+use crate::dataplane::Pins;
+use crate::report::sandbox::SandboxStatus;
 
 /// Threads that do the daemon's work; what may take long is started on others.
 const WORKERS: usize = 2;
@@ -22,6 +24,7 @@ pub fn run(globals: &Globals, arguments: &Run) -> Result<Outcome> {
         Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
     logging::start(&arguments.log, globals.json, colour)?;
+    let sandbox = confine(globals, arguments)?;
     let options = daemon::Options {
         policy: arguments.policy.clone(),
         settings: arguments.settings.clone(),
@@ -30,6 +33,7 @@ pub fn run(globals: &Globals, arguments: &Run) -> Result<Outcome> {
         bpffs: globals.bpffs.clone(),
         flows: arguments.flows,
         cni_cache: arguments.cni_cache.clone(),
+        sandbox,
         watch: arguments.watch,
     };
     let runtime = Builder::new_multi_thread()
@@ -44,7 +48,34 @@ pub fn run(globals: &Globals, arguments: &Run) -> Result<Outcome> {
     });
     // a thread that hangs in the kernel must not keep the process
     runtime.shutdown_timeout(Duration::from_secs(1));
+    if let Err(error) = &ended
+        && let Some(advice) = sandbox::advice(&format!("{error:#}"))
+    {
+        tracing::error!("{advice}");
+    }
     ended.map(|()| Outcome::Done)
+}
+
+/// Gives up what the daemon does not need. Before the runtime: it holds for threads that are started later.
+fn confine(globals: &Globals, arguments: &Run) -> Result<SandboxStatus> {
+    if arguments.no_sandbox {
+        return sandbox::none();
+    }
+    sandbox::require()?;
+    // the last thing that only a full root can do
+    Pins::mount(&globals.bpffs)?;
+    let own = [&globals.state_dir, &globals.run_dir, &globals.bpffs];
+    sandbox::enter(&sandbox::Needs {
+        policy: arguments.policy.clone(),
+        settings: arguments.settings.clone(),
+        read: [
+            vec![arguments.cni_cache.clone()],
+            arguments.allow_read.clone(),
+        ]
+        .concat(),
+        own: own.map(Clone::clone).to_vec(),
+        write: arguments.allow_write.clone(),
+    })
 }
 
 /// Ends on SIGTERM or SIGINT. The signals are caught from the call on, not from the first poll.

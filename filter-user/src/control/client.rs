@@ -23,7 +23,7 @@ use crate::scans::record::{BlockRecord, ScanRecord};
 /// Longest the daemon may take to begin an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Longest answer that is not a stream, and longest line of a stream.
-const ANSWER_BYTES: usize = 4 << 20;
+pub(super) const ANSWER_BYTES: usize = 4 << 20;
 /// Longest list: there may be tens of thousands of blocks.
 pub(super) const LIST_BYTES: usize = 32 << 20;
 

@@ -5,13 +5,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::RequestExt;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures::FutureExt;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::operations::Operation;
@@ -25,6 +25,8 @@ use crate::audit::{Event, Outcome};
 const BODY_RATE: usize = 256 << 10;
 /// Time for the first bytes of a body, and the least for a whole one.
 const BODY_TIME: Duration = Duration::from_secs(5);
+/// Bodies above this are read a few at a time only.
+const LARGE: usize = 1 << 20;
 /// Longest text of a refusal that was not made here.
 const TEXT_BYTES: usize = 4 << 10;
 
@@ -70,7 +72,7 @@ pub(super) async fn watch(
         return answer;
     }
     let mut answer = match admit(&watched, &peer, request).await {
-        Ok(mut request) => {
+        Ok((mut request, _large)) => {
             request.extensions_mut().insert(actor.clone());
             run(&watched, request, next).await
         }
@@ -134,8 +136,12 @@ fn forbidden(actor: &Actor, needed: Role) -> String {
     }
 }
 
-/// Takes the body in, within its bounds.
-async fn admit(watched: &Watched, peer: &Peer, request: Request) -> Result<Request, Response> {
+/// Takes the body in, within its bounds; with the permit for a large one, to be kept until it is answered.
+async fn admit(
+    watched: &Watched,
+    peer: &Peer,
+    request: Request,
+) -> Result<(Request, Option<OwnedSemaphorePermit>), Response> {
     let too_long = || {
         refusal(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -143,7 +149,7 @@ async fn admit(watched: &Watched, peer: &Peer, request: Request) -> Result<Reque
         )
     };
     if !watched.takes_body {
-        return Ok(request.map(|_| Body::empty()));
+        return Ok((request.map(|_| Body::empty()), None));
     }
     let announced = request
         .headers()
@@ -153,12 +159,25 @@ async fn admit(watched: &Watched, peer: &Peer, request: Request) -> Result<Reque
         return Err(too_long());
     }
     let length = announced.unwrap_or(watched.body);
+    // it is in memory until the answer is made
+    let large = if length > LARGE {
+        let permit = Arc::clone(&watched.service.uploads).try_acquire_owned();
+        let busy = |_| {
+            refusal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "other large requests are being read; ask again in a moment",
+            )
+        };
+        Some(permit.map_err(busy)?)
+    } else {
+        None
+    };
     let time = BODY_TIME + Duration::from_secs((length / BODY_RATE) as u64);
     // chunks have heads of their own
     peer.gate.admit(length.saturating_mul(2), time);
-    let (parts, body) = request.with_limited_body().into_parts();
+    let (parts, body) = request.into_parts();
     match timeout(time, to_bytes(body, watched.body)).await {
-        Ok(Ok(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
+        Ok(Ok(bytes)) => Ok((Request::from_parts(parts, Body::from(bytes)), large)),
         Ok(Err(_)) if announced.is_none() => Err(too_long()),
         Ok(Err(error)) => Err(refusal(
             StatusCode::BAD_REQUEST,

@@ -1,6 +1,7 @@
 //! The OpenAPI 3.1 document, made from the table of operations and the types they speak.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use axum::Json;
 use axum::extract::State;
@@ -22,7 +23,8 @@ pub(super) fn operations() -> Vec<Operation> {
 }
 
 async fn show(State(_): State<Service>) -> Response {
-    Json(document()).into_response()
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
+    Json(&*DOCUMENT).into_response()
 }
 
 /// The whole document.

@@ -12,7 +12,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::server::Service;
-use super::{audit, metrics, observe, openapi, policy, scans};
+use super::{audit, entries, explain, exposure, metrics, observe, openapi, policy, scans};
 use crate::access::Role;
 
 /// Longest body of a request, unless its row says otherwise.
@@ -219,9 +219,12 @@ impl Operation {
 pub(super) fn table() -> Vec<Operation> {
     [
         observe::operations(),
+        explain::operations(),
         policy::operations(),
+        entries::operations(),
         scans::operations(),
         audit::operations(),
+        exposure::operations(),
         metrics::operations(),
         openapi::operations(),
     ]

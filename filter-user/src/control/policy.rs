@@ -1,7 +1,6 @@
 //! `/v1/plan`, `/v1/policy` and `/v1/generations`: a policy that comes in is read here, off the daemon's main task, which
 //! puts it in force.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -12,24 +11,20 @@ use hyper::Method;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::mpsc::Receiver;
 
 use super::Shared;
 use super::client::{ClientError, document, get as fetch, request_within};
 use super::operations::Operation;
 use super::recorder::Audited;
-use super::request::{Answer, Refusal};
+use super::request::{Answer, Ask, Refusal};
 use super::server::Service;
 use super::target::Target;
 use crate::access::{Actor, Role};
 use crate::approval::Approval;
 use crate::generations::Generation;
-use crate::plan::PlanReport;
+use crate::plan::{Difference, PlanReport};
 use crate::policy::{self, Bundle, Loaded};
-
-/// Orders that may wait: each may hold a large policy.
-const QUEUE: usize = 2;
 
 /// Longest a policy may take from its arrival to its being in force.
 const SWAP_TIME: Duration = Duration::from_mins(2);
@@ -98,6 +93,8 @@ pub struct Applied {
     pub warnings: Vec<String>,
     /// What spoke against it and was overruled by `force`.
     pub overruled: Vec<String>,
+    /// What it changed.
+    pub difference: Difference,
 }
 
 /// The answer to `GET /v1/generations`.
@@ -171,40 +168,25 @@ pub enum Order {
     Show(u64, Answer<Result<GenerationFiles, Refusal>>),
 }
 
+impl Ask for Order {
+    const ABOUT: &'static str = "policies";
+    // each may hold a large policy
+    const QUEUE: usize = 2;
+    const TIME: Duration = SWAP_TIME;
+}
+
 impl Shared {
     /// From now on the caller gets the orders about policies.
     #[must_use]
-    pub fn orders(&self) -> mpsc::Receiver<Order> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        *self.orders.write().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        receiver
+    pub fn orders(&self) -> Receiver<Order> {
+        self.orders.open()
     }
 
     async fn order<T>(
         &self,
         order: impl FnOnce(Answer<Result<T, Refusal>>) -> Order,
     ) -> Result<T, Refusal> {
-        let not_now = |why: &str| Refusal::NotNow(why.to_owned());
-        let sender = self
-            .orders
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-            .ok_or_else(|| not_now("the daemon is starting"))?;
-        let (answer, answered) = oneshot::channel();
-        sender
-            .try_send(order(answer))
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => not_now("other changes of the policy wait"),
-                mpsc::error::TrySendError::Closed(_) => not_now("the daemon is stopping"),
-            })?;
-        match timeout(SWAP_TIME, answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(not_now("the daemon is stopping")),
-            Err(_) => Err(not_now(
-                "it takes too long; `edgefilter status` says what is in force",
-            )),
-        }
+        self.orders.ask(order).await?
     }
 }
 

@@ -31,20 +31,6 @@ impl Record for Log {
     }
 }
 
-/// No log, and why.
-#[derive(Clone, Debug)]
-pub struct Unrecorded(pub String);
-
-impl Record for Unrecorded {
-    fn ready(&self) -> io::Result<()> {
-        Err(io::Error::other(self.0.clone()))
-    }
-
-    fn record(&self, _: Event, _: u64) -> io::Result<()> {
-        self.ready()
-    }
-}
-
 /// What a handler knows of a change, and puts into the extensions of its answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audited {
@@ -139,7 +125,7 @@ impl Repeats {
             .map(|(key, refused)| {
                 let mut event = refused.event;
                 if key.subject.is_empty() {
-                    event.subject = "several".to_owned();
+                    "several".clone_into(&mut event.subject);
                 }
                 (event, refused.more)
             })

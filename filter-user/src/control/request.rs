@@ -1,14 +1,13 @@
-//! What the control socket asks of the task that keeps scans and blocks, and how it waits for the answer: neither the
-//! number of questions nor the time is unlimited.
+//! What the control socket asks of the task that keeps scans and blocks, and how it waits for the answer of any task:
+//! neither the number of questions nor the time is unlimited.
 
-use std::sync::PoisonError;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::Shared;
 use crate::scans::record::{BlockRecord, ScanRecord};
 
 /// Questions that may wait.
@@ -82,43 +81,71 @@ pub enum Refusal {
     Failed(String),
 }
 
-impl Shared {
-    /// From now on the caller is asked about scans and blocks. Whoever was asked before gets no more questions.
+/// A kind of question, and who answers it.
+pub trait Ask: Sized {
+    /// What it is about, as in "scans are not followed yet".
+    const ABOUT: &'static str;
+    /// How many may wait.
+    const QUEUE: usize = QUEUE;
+    /// Longest an answer may take.
+    const TIME: Duration = ANSWER_TIME;
+}
+
+impl Ask for Request {
+    const ABOUT: &'static str = "scans";
+}
+
+/// Where questions of one kind go.
+#[derive(Debug)]
+pub struct Mailbox<Q> {
+    sender: RwLock<Option<mpsc::Sender<Q>>>,
+}
+
+impl<Q> Default for Mailbox<Q> {
+    fn default() -> Self {
+        Self {
+            sender: RwLock::default(),
+        }
+    }
+}
+
+impl<Q: Ask> Mailbox<Q> {
+    /// From now on the caller is asked. Whoever was asked before gets no more questions.
     #[must_use]
-    pub fn requests(&self) -> mpsc::Receiver<Request> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        *self
-            .requests
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Some(sender);
+    pub fn open(&self) -> mpsc::Receiver<Q> {
+        let (sender, receiver) = mpsc::channel(Q::QUEUE);
+        *self.sender.write().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         receiver
     }
 
     /// Asks, and waits a moment for the answer.
-    pub(super) async fn ask<T>(
-        &self,
-        request: impl FnOnce(Answer<T>) -> Request,
-    ) -> Result<T, Refusal> {
-        let not_now = |why: &str| Refusal::NotNow(why.to_owned());
+    pub(super) async fn ask<T>(&self, question: impl FnOnce(Answer<T>) -> Q) -> Result<T, Refusal> {
+        let not_now = |why: String| Refusal::NotNow(why);
+        let about = Q::ABOUT;
+        let gone = || not_now(format!("{about} are not followed any more"));
         let sender = self
-            .requests
+            .sender
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
-            .ok_or_else(|| not_now("scans are not followed yet: the daemon is starting"))?;
+            .ok_or_else(|| {
+                not_now(format!(
+                    "{about} are not followed yet: the daemon is starting"
+                ))
+            })?;
         let (answer, answered) = oneshot::channel();
         sender
-            .try_send(request(answer))
+            .try_send(question(answer))
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => {
-                    not_now("too many questions about scans and blocks wait")
+                    not_now(format!("too many questions about {about} wait"))
                 }
-                mpsc::error::TrySendError::Closed(_) => not_now("scans are not followed any more"),
+                mpsc::error::TrySendError::Closed(_) => gone(),
             })?;
-        match timeout(ANSWER_TIME, answered).await {
+        match timeout(Q::TIME, answered).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(not_now("scans are not followed any more")),
-            Err(_) => Err(not_now("the answer took too long")),
+            Ok(Err(_)) => Err(gone()),
+            Err(_) => Err(not_now("the answer took too long".to_owned())),
         }
     }
 }

@@ -237,8 +237,8 @@ impl IntoResponse for Refusal {
             Self::Unknown(_) => StatusCode::NOT_FOUND,
             Self::Protected(_) | Self::Full(_) | Self::Conflict(_) => StatusCode::CONFLICT,
             Self::NotNow(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unsound(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::NotApproved(_) => StatusCode::FORBIDDEN,
+            // 403 is for want of a role
+            Self::Unsound(_) | Self::NotApproved(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         refusal(code, &self.to_string())

@@ -24,20 +24,23 @@ pub(super) enum Guest {
     Stranger,
 }
 
+/// Seats taken by each member.
+type Taken = Arc<Mutex<HashMap<String, usize>>>;
+
 /// All seats.
 #[derive(Clone, Debug)]
 pub(super) struct Seats {
     own: Arc<Semaphore>,
     members: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
-    taken: Arc<Mutex<HashMap<String, usize>>>,
+    taken: Taken,
 }
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Seat {
     _permit: OwnedSemaphorePermit,
-    member: Option<(String, Arc<Mutex<HashMap<String, usize>>>)>,
+    member: Option<(String, Taken)>,
 }
 
 impl Default for Seats {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use axum::extract::DefaultBodyLimit;
 use axum::extract::connect_info::Connected;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -32,6 +33,8 @@ use crate::access::Actor;
 pub(super) const FOLLOWERS: usize = seats::OWN / 2;
 /// Of the connections, those that may get long lists: such a list is in memory until it is sent.
 pub(super) const LISTS: usize = 4;
+/// Large bodies that may be read at one time.
+const UPLOADS: usize = 2;
 /// Time for open connections to end after shutdown.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -40,6 +43,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(super) struct Service {
     pub(super) shared: Arc<Shared>,
     pub(super) lists: Arc<Semaphore>,
+    pub(super) uploads: Arc<Semaphore>,
     pub(super) repeats: Arc<Repeats>,
     stopped: watch::Receiver<bool>,
     followers: Arc<Semaphore>,
@@ -110,6 +114,7 @@ where
     let (stop, stopped) = watch::channel(false);
     let service = Service {
         shared,
+        uploads: Arc::new(Semaphore::new(UPLOADS)),
         repeats: Arc::default(),
         stopped: stopped.clone(),
         followers: Arc::new(Semaphore::new(FOLLOWERS)),
@@ -145,6 +150,8 @@ fn router(table: Vec<Operation>, service: &Service) -> Router {
         .method_not_allowed_fallback(guard::wrong_method)
         .fallback(guard::unknown)
         .layer(middleware::map_response(close))
+        // the guard has bounds of its own for every operation
+        .layer(DefaultBodyLimit::disable())
         .with_state(service.clone())
 }
 

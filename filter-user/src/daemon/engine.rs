@@ -13,9 +13,11 @@ use super::Options;
 use super::bindings::Former;
 use super::bindings::cni::{CniCache, CniResults};
 use super::bits;
+use super::entries::{Entries, Listed};
 use super::links::{Links, Peers};
 use super::managed::{Managed, Plan, assignments, is_named_exactly, plan};
 use super::pace::Pace;
+use super::sandbox;
 use super::scans::{Told, Watcher};
 use super::view::{self, View};
 use crate::compile::{Compiled, RuleSlots, compile};
@@ -27,6 +29,8 @@ use crate::policy::{self, Active, Loaded, Policy};
 
 mod attach;
 mod describe;
+mod explain;
+mod preflight;
 mod swap;
 
 pub(super) use describe::{Names, figures};
@@ -177,9 +181,25 @@ impl Engine {
         &mut self,
         shared: Arc<Shared>,
         told: watch::Receiver<Arc<Told>>,
+        listed: watch::Receiver<Listed>,
     ) -> Result<Watcher> {
         let ring = self.dataplane.probes()?;
-        Watcher::new(ring, self.dataplane.pins(), self.names(), shared, told)
+        let (pins, names) = (self.dataplane.pins(), self.names());
+        Watcher::new(ring, pins, names, shared, told, listed)
+    }
+
+    /// The task that keeps run-time entries.
+    pub(super) fn entries(
+        &self,
+        shared: &Shared,
+        told: watch::Receiver<Arc<Told>>,
+    ) -> Result<(Entries, watch::Receiver<Listed>)> {
+        Entries::new(
+            self.dataplane.pins(),
+            &self.options.state_dir,
+            shared.entry_requests(),
+            told,
+        )
     }
 
     /// Names that events refer to, kept current.
@@ -399,7 +419,11 @@ impl Engine {
     }
 }
 
-/// The whole chain in one line.
+/// The whole chain in one line, and what to look at when something was not permitted.
 fn describe(error: &anyhow::Error) -> String {
-    format!("{error:#}")
+    let text = format!("{error:#}");
+    match sandbox::advice(&text) {
+        Some(advice) => format!("{text} ({advice})"),
+        None => text,
+    }
 }

@@ -1,4 +1,4 @@
-//! Takes sampled drops out of the ring buffer and hands them to whoever listens.
+//! Takes sampled drops out of the ring buffer and hands those that the policy wants told to whoever listens.
 
 use std::future::Future;
 use std::io;
@@ -10,16 +10,19 @@ use tokio::io::unix::AsyncFd;
 use super::engine::Names;
 use crate::control::Shared;
 use crate::report::event::EventRecord;
+use crate::scans::outlets::FileStream;
 
 pub(super) struct Reader {
     ring: AsyncFd<RingBuf<MapData>>,
+    file: FileStream<EventRecord>,
 }
 
 impl Reader {
     pub(super) fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
         // SAFETY: the ring owns its file descriptor and answers with the same one until it is dropped with the `AsyncFd`.
         let ring = unsafe { AsyncFd::register(ring) }?;
-        Ok(Self { ring })
+        let file = FileStream::new("events");
+        Ok(Self { ring, file })
     }
 
     /// Reads until `stopped`. Events are taken out even when nobody listens: old ones would be of no use later.
@@ -55,7 +58,13 @@ impl Reader {
                     },
                 );
                 match record {
-                    Ok(record) => shared.publish(record),
+                    Ok(record) if names.events.wants(&record.reason, &record.interface) => {
+                        let record = Arc::new(record);
+                        self.file.replace(names.events.file.as_ref());
+                        self.file.send(&record);
+                        shared.publish(record);
+                    }
+                    Ok(_) => {}
                     Err(error) => tracing::warn!(%error, "a sampled drop cannot be read"),
                 }
             }

@@ -13,7 +13,7 @@ use super::engine::{Engine, figures};
 use super::links::Watch;
 use super::settings::Keeper;
 use super::snapshot;
-use crate::access::Actor;
+use crate::access::{Actor, Via};
 use crate::approval::{self, Accepted, AllowedSigners, Approval};
 use crate::audit::{Event, Outcome};
 use crate::control::policy::{
@@ -24,7 +24,8 @@ use crate::dataplane::PolicyMark;
 use crate::generations::{
     self, Clocks, Deadline, Generation, Intent, Origin, Pending, Store, StoreError,
 };
-use crate::plan::PlanReport;
+use crate::guard::Pusher;
+use crate::plan::{self, Difference, PlanReport};
 use crate::policy::{self, Bundle, Loaded};
 use crate::report::status::PolicyStatus;
 use crate::report::time::rfc3339;
@@ -155,10 +156,10 @@ impl Policies {
             Order::Plan {
                 push,
                 loaded,
-                actor: _,
+                actor,
                 answer,
             } => {
-                let done = self.plan(*push, *loaded, engine, watch).await;
+                let done = self.plan(*push, *loaded, actor, engine, watch).await;
                 let _ = answer.send(done);
             }
             Order::Rollback {
@@ -209,6 +210,7 @@ impl Policies {
         &mut self,
         push: Push,
         loaded: Loaded,
+        actor: Actor,
         engine: &mut Engine,
         watch: &mut Watch,
     ) -> Result<PlanReport, Refusal> {
@@ -216,13 +218,16 @@ impl Policies {
             .await
             .map_err(|error| Refusal::Failed(error.to_string()))?;
         let mark = PolicyMark::default();
-        let prepared = engine
+        let difference = plan::difference(engine.policy(), &loaded.policy);
+        let mut prepared = engine
             .prepare(loaded, mark, links, &peers)
             .map_err(|error| Refusal::Unsound(format!("{error:#}")))?;
-        let report = PlanReport::default();
+        let objections = engine.objections(&mut prepared, &pusher(&actor, &push.terms));
         engine.discard(prepared);
-        let _ = push;
-        Ok(report)
+        Ok(PlanReport {
+            objections: objections.iter().map(ToString::to_string).collect(),
+            difference,
+        })
     }
 
     async fn rollback(
@@ -372,6 +377,7 @@ impl Policies {
             confirm_seconds: None,
             warnings,
             overruled: Vec::new(),
+            difference: Difference::default(),
         })
     }
 
@@ -450,12 +456,20 @@ impl Policies {
             bundle,
             approval,
             origin,
+            actor,
             ..
         } = candidate;
         let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-        let prepared = engine
+        let mut prepared = engine
             .prepare(loaded, mark, links, &peers)
             .map_err(|error| Refusal::Unsound(format!("{error:#}")))?;
+        let difference = plan::difference(engine.policy(), prepared.policy());
+        let objections = engine.objections(&mut prepared, &pusher(&actor, terms));
+        let overruled: Vec<String> = objections.iter().map(ToString::to_string).collect();
+        if !overruled.is_empty() && !terms.force {
+            engine.discard(prepared);
+            return Err(Refusal::Conflict(overruled.join("\n")));
+        }
         let kept = self.keep(record, &bundle, approval.as_ref(), terms);
         drop(bundle);
         let (record, pending) = match kept {
@@ -478,7 +492,8 @@ impl Policies {
             before,
             confirm_seconds: pending.and(terms.confirm_seconds),
             warnings,
-            overruled: Vec::new(),
+            overruled,
+            difference,
         })
     }
 
@@ -699,6 +714,22 @@ impl Policies {
         if let Err(error) = self.recorder.record(event, 0) {
             tracing::error!(%error, "this could not be recorded");
         }
+    }
+}
+
+/// Whose connections have to live on.
+fn pusher(actor: &Actor, terms: &Terms) -> Pusher {
+    match &actor.via {
+        Via::Socket { pid, .. } => Pusher {
+            pid: Some(*pid),
+            remote: None,
+            ssh_connection: terms.ssh_connection.clone(),
+        },
+        Via::Remote { address } => Pusher {
+            remote: Some(*address),
+            ..Pusher::default()
+        },
+        Via::Daemon { .. } => Pusher::default(),
     }
 }
 

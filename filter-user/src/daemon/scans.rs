@@ -20,13 +20,16 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 
 use super::engine::Names;
+use super::entries::Listed;
 use super::ticker;
 use crate::control::{Refusal, Request, Shared};
 use crate::dataplane::scans::{ScanTables, decode};
 use crate::dataplane::{Pins, counters};
 use crate::report::scans::ScanStatus;
 use crate::scans::Moment;
-use crate::scans::detector::{Block, BlockError, CAPACITY, Detector, Effect, Peers, SOURCES};
+use crate::scans::detector::{
+    Block, BlockError, CAPACITY, Detector, Effect, Peers, SOURCES, Settings,
+};
 use crate::scans::insight::{Insight, Totals};
 use crate::scans::outlets::Outlets;
 use crate::scans::outlets::nft::{self, Nft, NftError, Removal};
@@ -54,6 +57,7 @@ pub(super) struct Watcher {
     names: Arc<RwLock<Names>>,
     shared: Arc<Shared>,
     told: watch::Receiver<Arc<Told>>,
+    listed: watch::Receiver<Listed>,
     requests: mpsc::Receiver<Request>,
     keeper: Keeper,
 }
@@ -69,6 +73,7 @@ struct Keeper {
     shed: u64,
     log: Log,
     told: Arc<Told>,
+    listed: Listed,
     shared: Arc<Shared>,
 }
 
@@ -93,13 +98,15 @@ impl Watcher {
         names: Arc<RwLock<Names>>,
         shared: Arc<Shared>,
         told: watch::Receiver<Arc<Told>>,
+        listed: watch::Receiver<Listed>,
     ) -> Result<Self> {
         // SAFETY: the ring owns its file descriptor and answers with the same one until it is dropped with the `AsyncFd`.
         let ring = unsafe { AsyncFd::register(ring) }.context("cannot watch for probes")?;
         let tables = ScanTables::open(pins).context("cannot open the tables of scans")?;
         let now = moment()?;
         let first = Arc::clone(&told.borrow());
-        let mut detector = Detector::new(Arc::clone(&first.settings), id_prefix(now));
+        let let_in = listed.borrow().clone();
+        let mut detector = Detector::new(settings(&first, let_in.clone()), id_prefix(now));
         let known = tables.blocks().context("cannot read the blocks in force")?;
         let blocks = known.into_iter().map(|blocked| Block {
             source: blocked.source,
@@ -126,6 +133,7 @@ impl Watcher {
             log: Log::new(Instant::now()),
             shed: counters::probes_shed(pins)?,
             told: first,
+            listed: let_in,
             shared: Arc::clone(&shared),
         };
         keeper.apply(effects);
@@ -140,6 +148,7 @@ impl Watcher {
             names,
             shared,
             told,
+            listed,
             requests,
             keeper,
         })
@@ -170,6 +179,14 @@ impl Watcher {
                         break;
                     }
                     let told = Arc::clone(&self.told.borrow_and_update());
+                    self.keeper.replace(told, moment()?);
+                }
+                changed = self.listed.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    self.keeper.listed = self.listed.borrow_and_update().clone();
+                    let told = Arc::clone(&self.keeper.told);
                     self.keeper.replace(told, moment()?);
                 }
                 _ = tick.tick() => {
@@ -278,13 +295,16 @@ impl Keeper {
 
     fn report(&mut self, report: Arc<Report>) {
         self.log.report(&report, Instant::now());
-        self.outlets.send(&report);
-        self.shared.report(report);
+        if self.told.reporting.wants(report.kind()) {
+            self.outlets.send(&report);
+            self.shared.report(report);
+        }
     }
 
     /// Other settings.
     fn replace(&mut self, told: Arc<Told>, now: Moment) {
-        let effects = self.detector.replace(Arc::clone(&told.settings), now);
+        let settings = settings(&told, self.listed.clone());
+        let effects = self.detector.replace(settings, now);
         self.told = told;
         self.apply(effects);
         self.outlets.replace(&self.told.reporting);
@@ -405,6 +425,15 @@ impl Keeper {
     }
 }
 
+/// What the detector goes by: sources that entries let in are not blocked.
+fn settings(told: &Told, listed: Listed) -> Arc<Settings> {
+    let Settings { scans, protected } = &*told.settings;
+    Arc::new(Settings {
+        scans: scans.clone(),
+        protected: protected.clone().sparing(listed),
+    })
+}
+
 async fn end(nft: Nft) {
     removed(nft.end().await);
 }
@@ -436,7 +465,7 @@ fn take(ring: &mut RingBuf<MapData>) -> (Vec<(Probe, u8)>, bool) {
     (probes, true)
 }
 
-fn moment() -> io::Result<Moment> {
+pub(super) fn moment() -> io::Result<Moment> {
     let since_boot = crate::dataplane::now()?;
     Ok(Moment {
         since_boot: Duration::from_nanos(since_boot),

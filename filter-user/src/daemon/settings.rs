@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::access::Directory;
 use crate::audit::{self, Log};
-use crate::control::{self, Certificates, Record, Secured, Shared, Unrecorded};
+use crate::control::{self, Certificates, Record, Secured, Shared};
 use crate::report::status::SettingsStatus;
 use crate::settings::{self, Settings};
 
@@ -83,22 +83,16 @@ impl Keeper {
         }
     }
 
-    /// Opens the record of control actions. Without one no control action is done.
+    /// The record of control actions. As long as it cannot be written, no control action is done.
     pub(super) fn record(&self, shared: &Shared, state_dir: &Path) -> Arc<dyn Record> {
-        match Log::open(&state_dir.join(audit::DIRECTORY), &self.settings.audit) {
-            Ok(log) => {
-                let log = Arc::new(log);
-                shared.set_audit(Arc::clone(&log));
-                log
-            }
-            Err(error) => {
-                let error = error.to_string();
-                tracing::error!(error, "control actions cannot be recorded, so none is done");
-                let closed = Arc::new(Unrecorded(error));
-                shared.record_with(Arc::clone(&closed) as Arc<dyn Record>);
-                closed
-            }
+        let log = Log::at(&state_dir.join(audit::DIRECTORY), &self.settings.audit);
+        if let Err(error) = log.check() {
+            let error = error.to_string();
+            tracing::error!(error, "control actions cannot be recorded, so none is done");
         }
+        let log = Arc::new(log);
+        shared.set_audit(Arc::clone(&log));
+        log
     }
 
     /// Puts all this in force on the control socket and over the network, and shows it in the status. What fails over the

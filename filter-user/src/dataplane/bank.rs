@@ -21,10 +21,8 @@ pub(super) const CONTROL_WORDS: usize = size_of::<Control>() / size_of::<u64>();
 pub(super) const GENERATION: usize = 0;
 const WILDCARD_UNTIL: usize = 1;
 const EVENT_EPOCH: usize = 2;
-/// Run-time entries, `filter_common::layout::entries`.
-pub(super) const ENTRIES: usize = 3;
 /// Of the bank 0; that of the other bank follows.
-const POLICIES: usize = 4;
+const POLICIES: usize = 3;
 
 /// Which policy a bank holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,14 +5,14 @@
 //! reads, never makes the kernel load conntrack where it is not in use, and decides nothing: what
 //! becomes of a flow is up to the caller.
 
-mod sockets;
+pub(crate) mod sockets;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -20,8 +20,9 @@ use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
     NetlinkPayload, NetlinkSerializable,
 };
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
@@ -68,6 +69,27 @@ pub struct ExistingFlow {
     /// is 300 while sent data waits for its acknowledgement, so it is no measure of a connection's
     /// life.
     pub remaining: Option<u32>,
+}
+
+/// A TCP connection of this network namespace, as its own socket knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpSocket {
+    /// This side.
+    pub local: SocketAddr,
+    /// The other side.
+    pub remote: SocketAddr,
+    /// A listening socket has the local port, so the other side opened it.
+    pub incoming: bool,
+    /// Names it among the open files of its processes.
+    pub inode: u32,
+}
+
+/// The TCP connections of the calling thread's network namespace.
+///
+/// # Errors
+/// When the kernel lists its sockets neither by sock_diag nor in /proc.
+pub fn tcp_sockets() -> anyhow::Result<Vec<TcpSocket>> {
+    sockets::tcp_sockets()
 }
 
 /// Everything that is under way in the calling thread's network namespace, each flow once; flows of
@@ -142,9 +164,47 @@ fn proc_net(file: &str) -> PathBuf {
     Path::new("/proc/thread-self/net").join(file)
 }
 
+/// The interface that packets to `to` from this host's address `from` leave by, as the kernel's routes say.
+///
+/// # Errors
+/// Without a route.
+pub fn leaves_by(from: IpAddr, to: IpAddr) -> io::Result<Option<u32>> {
+    let mut request = RouteMessage::default();
+    let (family, bits) = match to {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    request.header.address_family = family;
+    request.header.destination_prefix_length = bits;
+    request.header.source_prefix_length = bits;
+    request.attributes = vec![
+        RouteAttribute::Destination(to.into()),
+        RouteAttribute::Source(from.into()),
+    ];
+    let mut found = None;
+    let request = RouteNetlinkMessage::GetRoute(request);
+    ask(NETLINK_ROUTE, request, NLM_F_REQUEST, |answer| {
+        if let RouteNetlinkMessage::NewRoute(route) = answer {
+            found = route.attributes.iter().find_map(|known| match known {
+                RouteAttribute::Oif(ifindex) => Some(*ifindex),
+                _ => None,
+            });
+        }
+    })?;
+    Ok(found)
+}
+
 /// Sends one dump request on a socket of its own and hands each answer on. A message that the
 /// decoder does not understand is left out, since a newer kernel may add what it does not know.
-fn dump<T>(protocol: isize, request: T, mut each: impl FnMut(T)) -> io::Result<()>
+fn dump<T>(protocol: isize, request: T, each: impl FnMut(T)) -> io::Result<()>
+where
+    T: NetlinkSerializable + NetlinkDeserializable,
+{
+    ask(protocol, request, NLM_F_REQUEST | NLM_F_DUMP, each)
+}
+
+/// The same for any request: one that is no dump has one answer.
+fn ask<T>(protocol: isize, request: T, flags: u16, mut each: impl FnMut(T)) -> io::Result<()>
 where
     T: NetlinkSerializable + NetlinkDeserializable,
 {
@@ -152,7 +212,7 @@ where
     socket.bind_auto()?;
     socket.connect(&netlink_sys::SocketAddr::new(0, 0))?;
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header.flags = flags;
     let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
     message.finalize();
     let mut buffer = vec![0; message.buffer_len()];
@@ -177,6 +237,9 @@ where
             }
             // The checked length is at least the header's, so this ends.
             rest = rest.get(length..).unwrap_or_default();
+        }
+        if flags & NLM_F_DUMP != NLM_F_DUMP {
+            return Ok(());
         }
     }
 }

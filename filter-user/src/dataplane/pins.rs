@@ -10,9 +10,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use filter_common::entry;
 use filter_common::layout::{
-    Address, Block, COUNTERS_LAYOUT, Counter, EVENTS_LAYOUT, EventBudget, FlowKey, FlowState,
-    FragmentKey, Layout, POLICY_LAYOUT, RateLimits, SCAN_LAYOUT, ScanCell, ScanControl, hash_mix,
+    Address, Block, COUNTERS_LAYOUT, Counter, EVENTS_LAYOUT, EntryFilter, EntryKey, EntrySpans,
+    EventBudget, FlowKey, FlowState, FragmentKey, Layout, POLICY_LAYOUT, RateLimits, SCAN_LAYOUT,
+    ScanCell, ScanControl, hash_mix, hash_text,
 };
 use filter_common::limits::{BLOCK_FILTER_WORDS, SCAN_CELLS, VERIFIED};
 use nix::fcntl::{Flock, FlockArg};
@@ -29,7 +31,7 @@ pub(super) const POLICY_MAPS: [&str; 13] = [
 ];
 
 /// Maps that hold state, and the hash of each one's layout.
-pub(super) const STATE_MAPS: [(&str, u64); 17] = [
+pub(super) const STATE_MAPS: [(&str, u64); 19] = [
     ("FLOWS", hash_mix(FlowKey::HASH, FlowState::HASH)),
     ("FLOW_ROOM", hash_mix(FlowKey::HASH, FlowState::HASH)),
     ("FRAGMENTS", FragmentKey::HASH),
@@ -53,6 +55,11 @@ pub(super) const STATE_MAPS: [(&str, u64); 17] = [
         hash_mix(Address::HASH, BLOCK_FILTER_WORDS as u64),
     ),
     ("VERIFIED", hash_mix(Address::HASH, VERIFIED as u64)),
+    (
+        "ENTRIES",
+        hash_text(hash_mix(EntryKey::HASH, EntrySpans::HASH), entry::ENCODING),
+    ),
+    ("ENTRY_FILTER", EntryFilter::HASH),
 ];
 
 /// The tree of pins under one bpffs.
@@ -69,9 +76,14 @@ impl Pins {
         }
     }
 
-    /// Mounts the bpffs if nothing is mounted there, and makes the directories.
+    /// Mounts the bpffs if nothing is mounted there, which needs CAP_SYS_ADMIN.
+    pub fn mount(bpffs: &Path) -> Result<()> {
+        mount_if_needed(bpffs)
+    }
+
+    /// Makes the directories, in a bpffs that may have to be mounted first.
     pub fn prepare(bpffs: &Path) -> Result<Self> {
-        mount_if_needed(bpffs)?;
+        Self::mount(bpffs)?;
         let pins = Self::at(bpffs);
         for directory in [pins.state_directory(), pins.links()] {
             fs::create_dir_all(&directory)

@@ -32,6 +32,10 @@ pods! {
     Address(layout::Address);
     /// See [`layout::Block`].
     Block(layout::Block);
+    /// See [`layout::EntryKey`].
+    EntryKey(layout::EntryKey);
+    /// See [`layout::EntrySpans`].
+    EntrySpans(layout::EntrySpans);
     /// See [`layout::ScanCounters`].
     ScanCounters(layout::ScanCounters);
     /// What a rule slot means: id, profile.

@@ -256,7 +256,8 @@ pub fn decode(bytes: &[u8]) -> Option<(Probe, u8)> {
     Some((probe, record.slot))
 }
 
-fn ip(address: &Address) -> IpAddr {
+/// An address as people write it.
+pub fn ip(address: &Address) -> IpAddr {
     if address.hi == 0 && address.lo >> 32 == 0xffff {
         IpAddr::V4(Ipv4Addr::from_bits(address.lo as u32))
     } else {

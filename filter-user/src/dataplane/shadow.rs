@@ -14,11 +14,12 @@ use std::path::Path;
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::{Ebpf, EbpfLoader, Pod};
 use filter_common::judgement::Judgement;
-use filter_common::layout::{FlowKey, FlowState, RateLimits};
+use filter_common::layout::{Address, FlowKey, FlowState, RateLimits};
 use filter_common::limits::{BANKS, RULE_SLOTS};
 use filter_common::parse;
 use filter_common::rate;
 use filter_common::reason::Reason;
+use filter_common::scan;
 use filter_common::verdict::{Asked, Way, asked};
 
 use super::bank::{CONTROL_WORDS, GENERATION};
@@ -146,6 +147,8 @@ pub struct Shadow {
     live: MappedArray<u64>,
     control: MappedArray<u64>,
     limits: MappedArray<RateLimits>,
+    /// Of the live programs, which these share.
+    blocks: Hash<pod::Address, pod::Block>,
     flows: Copied<Hash<pod::FlowKey, pod::FlowState>>,
     fragments: Copied<Hash<pod::FragmentKey, u64>>,
     room: Copied<Array<MapData, u64>>,
@@ -201,6 +204,8 @@ impl Shadow {
             live: map_pinned(policy_set, "CONTROL", CONTROL_WORDS)?,
             control,
             limits: map_pinned(policy_set, "LIMITS", BANKS * RULE_SLOTS)?,
+            blocks: HashMap::try_from(Map::HashMap(open(&pins.state_map("BLOCKS"))?))
+                .map_err(LoadError::program)?,
             flows: Copied::hash(&mut bpf, pins, "FLOWS")?,
             fragments: Copied::hash(&mut bpf, pins, "FRAGMENTS")?,
             room: Copied::array(&mut bpf, pins, "FLOW_ROOM")?,
@@ -256,6 +261,16 @@ impl Shadow {
             monitored: !reason.passes() && !judgement.enforced,
             flow,
         })
+    }
+
+    /// Until when (`CLOCK_MONOTONIC` ns) a source is blocked, by itself or with its network.
+    pub fn blocked_until(&self, source: &Address) -> Result<Option<u64>, MapError> {
+        let mut until = None;
+        for key in [*source, scan::network(source)] {
+            let block = found(self.blocks.get(&pod::Address(key), 0))?;
+            until = until.max(block.map(|block| block.0.until));
+        }
+        Ok(until)
     }
 
     fn run(&mut self, place: Place, frame: &[u8]) -> Result<Judgement, JudgeError> {

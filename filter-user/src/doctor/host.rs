@@ -32,6 +32,7 @@ pub(super) fn checks(reading: &Reading, options: &Options) -> Vec<Check> {
         jit(host),
         bpffs(host, options),
         privileges(host),
+        sandbox(host),
     ];
     checks.extend(memlock(host));
     checks.push(memory(host, options));
@@ -168,7 +169,7 @@ fn privileges(host: &Host) -> Check {
             id,
             format!("missing: {}", missing.join(", ")),
             "run as root: sudo edgefilter ..., or in the unit file: \
-             AmbientCapabilities=CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_SYS_ADMIN",
+             CapabilityBoundingSet=CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_NET_BROADCAST",
         );
     }
     if admin {
@@ -179,6 +180,30 @@ fn privileges(host: &Host) -> Check {
             "CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON, but not CAP_SYS_ADMIN",
             "without it other programs cannot be named and bpffs cannot be mounted",
         )
+    }
+}
+
+/// What the daemon confines itself with. It runs without, too.
+fn sandbox(host: &Host) -> Check {
+    let id = "sandbox";
+    let seccomp = if host.seccomp {
+        "seccomp"
+    } else {
+        "no seccomp"
+    };
+    match &host.landlock {
+        Ok(version) if host.seccomp => Check::ok(id, format!("seccomp, Landlock {version}")),
+        Ok(version) => Check::warn(
+            id,
+            format!("no seccomp, Landlock {version}"),
+            "the daemon can make any system call: use a kernel with CONFIG_SECCOMP_FILTER",
+        ),
+        Err(error) => Check::warn(
+            id,
+            format!("{seccomp}, no Landlock: {error}"),
+            "the daemon can touch any file of its user: use a kernel with CONFIG_SECURITY_LANDLOCK and put landlock \
+             into its boot parameter lsm=",
+        ),
     }
 }
 

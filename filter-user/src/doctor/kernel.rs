@@ -32,6 +32,8 @@ pub(super) fn read(bpffs: &Path) -> Host {
             Err(error) => Err(format!("{}: {error}", bpffs.display())),
         },
         capabilities: text("/proc/self/status").and_then(|status| capabilities(&status)),
+        landlock: landlock(),
+        seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
         memlock: getrlimit(Resource::RLIMIT_MEMLOCK)
             .map(|(soft, _)| soft)
             .map_err(|error| error.to_string()),
@@ -45,6 +47,21 @@ pub(super) fn read(bpffs: &Path) -> Host {
         .filter_map(|(path, name)| Path::new(path).exists().then_some(name))
         .collect(),
     }
+}
+
+/// landlock_create_ruleset(2), asked for the version only.
+fn landlock() -> Read<u32> {
+    const CREATE_RULESET_VERSION: u32 = 1;
+    // SAFETY: with this flag the kernel reads no memory of ours; the rules are a null pointer of length 0.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<libc::c_void>(),
+            0_usize,
+            CREATE_RULESET_VERSION,
+        )
+    };
+    u32::try_from(version).map_err(|_| std::io::Error::last_os_error().to_string())
 }
 
 fn text(path: &str) -> Read<String> {

@@ -201,6 +201,10 @@ pub(super) struct Host {
     pub bpffs: Read<bool>,
     /// Effective capabilities as a bit mask.
     pub capabilities: Read<u64>,
+    /// Version of Landlock.
+    pub landlock: Read<u32>,
+    /// Whether the kernel filters system calls.
+    pub seccomp: bool,
     /// `RLIMIT_MEMLOCK` soft limit in bytes.
     pub memlock: Read<u64>,
     /// Bytes that can be taken without swapping, the smaller of the host's and the cgroup's.

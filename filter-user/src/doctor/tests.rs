@@ -62,6 +62,8 @@ fn healthy(name: &str) -> Reading {
             jit: Ok(1),
             bpffs: Ok(true),
             capabilities: Ok(u64::MAX),
+            landlock: Ok(7),
+            seccomp: true,
             memlock: Ok(8 << 20),
             memory: Ok(4 << 30),
             initial_namespace: true,
@@ -503,9 +505,11 @@ fn old_kernels_and_missing_rights() {
     let user = judged("ice", |_, host| {
         host.capabilities = Ok(0);
         host.bpffs = Ok(false);
+        host.landlock = Err("Function not implemented".to_owned());
         host.jit = Ok(0);
         host.memory = Ok(1 << 20);
     });
+    assert_check(&user, "sandbox", Status::Warn, &["no Landlock", "lsm="]);
     assert_check(
         &user,
         "privileges",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use glob::Pattern;
@@ -176,7 +176,8 @@ impl<'a> Files<'a> {
             }
             Origin::Bundle(bundle) => {
                 let files = bundle.files.keys().map(Path::new);
-                let here = files.filter(|path| path.parent() == Some(directory));
+                let directory = plain(directory);
+                let here = files.filter(|path| path.parent() == Some(&*directory));
                 paths.extend(
                     here.filter(|path| {
                         let name = path.file_name().and_then(|name| name.to_str());
@@ -208,7 +209,8 @@ impl<'a> Files<'a> {
         let read = match &self.origin {
             Origin::Disk(_) => read(path, roots, limit.min(left)).map(Cow::Owned),
             Origin::Bundle(bundle) => {
-                let text = path.to_str().and_then(|name| bundle.files.get(name));
+                let name = plain(path);
+                let text = name.to_str().and_then(|name| bundle.files.get(name));
                 let bytes = text.ok_or(ReadError::NotInBundle)?.as_bytes();
                 if bytes.len() as u64 > limit.min(left) {
                     Err(ReadError::TooLarge { limit })
@@ -227,15 +229,22 @@ impl<'a> Files<'a> {
         Ok(bytes)
     }
 
-    /// Gives back what was read, for whoever wants the files.
-    pub(super) fn keep(&mut self, path: &Path, bytes: Cow<'_, [u8]>) {
+    /// Gives back what was read, for whoever wants the files; `name`: in a bundle.
+    pub(super) fn keep(&mut self, name: &Path, bytes: Cow<'_, [u8]>) {
         if let Origin::Disk(Some(kept)) = &mut self.origin
             // what is no text is an error that was reported, and nothing is kept of a policy with errors
-            && let (Some(name), Ok(text)) = (path.to_str(), String::from_utf8(bytes.into_owned()))
+            && let (Some(name), Ok(text)) = (name.to_str(), String::from_utf8(bytes.into_owned()))
         {
             kept.insert(name.to_owned(), text);
         }
     }
+}
+
+/// The path without `.`, as it is written in a bundle.
+pub(super) fn plain(path: &Path) -> PathBuf {
+    path.components()
+        .filter(|part| *part != Component::CurDir)
+        .collect()
 }
 
 /// Reads a regular file of at most `limit` bytes.

@@ -184,8 +184,9 @@ impl Groups {
             };
             let roots = Arc::clone(&source.roots);
             let path = source.directory().join(item.get_ref());
+            let name = source.bundled(item.get_ref());
             if !files.read.contains_key(&path) {
-                let read = files.parse(&path, item, &roots, report);
+                let read = files.parse(&path, item, (&name, &roots), report);
                 self.prefixes += read.len();
                 files.read.insert(path.clone(), read);
             }
@@ -372,7 +373,7 @@ impl PrefixFiles<'_, '_> {
         &mut self,
         path: &Path,
         item: &Spanned<String>,
-        roots: &[PathBuf],
+        (name, roots): (&Path, &[PathBuf]),
         report: &mut Report,
     ) -> Written {
         let shown = clean(item.get_ref());
@@ -408,7 +409,7 @@ impl PrefixFiles<'_, '_> {
             let message = format!("prefix file `{shown}` holds no CIDRs");
             report.warning("empty-file", item.span(), message, cure);
         }
-        self.files.keep(path, bytes);
+        self.files.keep(name, bytes);
         written
     }
 }

@@ -50,6 +50,8 @@ struct Named<'n> {
     span: Range<usize>,
     /// Those of the file it stands in.
     roots: Arc<[PathBuf]>,
+    /// Of the file that is meant, in a bundle.
+    bundled: PathBuf,
 }
 
 /// Reads everything. `None` if there is nothing to be said about what it means.
@@ -156,8 +158,11 @@ impl Reader<'_, '_> {
             Some(named) => Arc::clone(&named.roots),
             None => self.files.roots(path),
         };
-        let (start, map) = self.parse(path, &bytes, roots)?;
-        self.files.keep(path, bytes);
+        // of a pattern each file has its own name
+        let file = PathBuf::from(path.file_name().unwrap_or_default());
+        let name = named.map_or(file.clone(), |named| named.bundled.with_file_name(file));
+        let (start, map) = self.parse(path, &bytes, (name.clone(), roots))?;
+        self.files.keep(&name, bytes);
         self.chain.push(normal);
         let done = self.take_in(map, start);
         self.chain.pop();
@@ -197,8 +202,13 @@ impl Reader<'_, '_> {
     }
 
     /// The values of a file, and the position of its first byte.
-    fn parse(&mut self, path: &Path, bytes: &[u8], roots: Arc<[PathBuf]>) -> Option<(usize, Map)> {
-        let source = self.report.add(path, bytes.to_vec(), roots)?;
+    fn parse(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        named: (PathBuf, Arc<[PathBuf]>),
+    ) -> Option<(usize, Map)> {
+        let source = self.report.add(path, bytes.to_vec(), named)?;
         let start = source.start();
         self.values += document::values(&source.text, is_json(path));
         if self.values > MAX_VALUES {
@@ -260,6 +270,7 @@ impl Reader<'_, '_> {
                 text: &text,
                 span: span.clone(),
                 roots: Arc::clone(&source.roots),
+                bundled: source.bundled(&text),
             };
             if self.chain.len() > MAX_INCLUDE_DEPTH {
                 self.report.error(

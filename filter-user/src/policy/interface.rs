@@ -76,7 +76,7 @@ fn specificity(pattern: &str) -> (bool, usize) {
     (!is_glob(pattern), literals)
 }
 
-fn matches(pattern: &str, interface: &str) -> bool {
+pub(super) fn matches(pattern: &str, interface: &str) -> bool {
     if is_glob(pattern) {
         Pattern::new(pattern).is_ok_and(|glob| glob.matches(interface))
     } else {

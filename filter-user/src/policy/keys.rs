@@ -116,6 +116,39 @@ pub(super) const POLICY_KEYS: &[Key] = &[
         "[report.syslog]",
         "Where scans, blocks and alerts are reported to.",
     ),
+    key(
+        "events",
+        Table(EVENTS_KEYS),
+        "[events]",
+        "Which sampled drops are told, and a file for them.",
+    ),
+];
+/// Keys of `[events]`.
+pub(super) const EVENTS_KEYS: &[Key] = &[
+    key(
+        "enabled",
+        Flag,
+        "enabled = false",
+        "Whether sampled drops are told and kept.",
+    ),
+    key(
+        "reasons",
+        Texts,
+        "reasons = [\"drop_denied\", \"drop_martian\"]",
+        "Only drops counted under these reasons.",
+    ),
+    key(
+        "interfaces",
+        Texts,
+        "interfaces = [\"eth*\"]",
+        "Only drops on these interfaces: names or globs.",
+    ),
+    key(
+        "file",
+        Table(FILE_KEYS),
+        "[events.file]",
+        "Sampled drops, to a file of JSON lines.",
+    ),
 ];
 /// Keys of `[groups.NAME]`.
 pub(super) const GROUP_KEYS: &[Key] = &[

@@ -171,7 +171,7 @@ fn shadowed_interfaces(policy: &Policy, index: usize, marks: &ProfileMarks, repo
 }
 
 /// Whether sorted, disjoint services hold all of another.
-fn service_covered(services: &[Service], wanted: Service) -> bool {
+pub(crate) fn service_covered(services: &[Service], wanted: Service) -> bool {
     let has = |service| services.binary_search(&service).is_ok();
     if has(Service::Any) || has(wanted) {
         return true;

@@ -55,21 +55,11 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
 pub fn gather(path: &Path) -> Result<(Loaded, Bundle), Diagnostics> {
     let mut files = BTreeMap::new();
     let loaded = load_from(path, &mut Files::on_disk(Some(&mut files)))?;
-    // the same policy in another place is the same bundle
-    let base = if path.is_dir() {
-        path
-    } else {
-        path.parent().unwrap_or(Path::new(""))
-    };
-    let name = |path: &Path| {
-        let name = path.strip_prefix(base).unwrap_or(path);
-        name.to_string_lossy().into_owned()
-    };
-    let files = files.into_iter();
-    let files = files.map(|(path, text)| (name(Path::new(&path)), text));
+    // the same policy in another place is the same bundle: names are those seen from its directory
+    let main = path.file_name().filter(|_| !path.is_dir());
     let bundle = Bundle {
-        main: name(path),
-        files: files.collect(),
+        main: main.unwrap_or_default().to_string_lossy().into_owned(),
+        files,
     };
     Ok((loaded, bundle))
 }

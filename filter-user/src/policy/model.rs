@@ -1,6 +1,7 @@
 //! The validated policy: what the rest of the program works with. Every value here has passed all
 //! checks; nothing here reads files or knows TOML, and it must never be built from unchecked input.
 
+mod events;
 mod scans;
 mod schedule;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+pub use events::*;
 pub use scans::*;
 pub use schedule::{Active, Schedule, Window};
 
@@ -61,6 +63,8 @@ pub struct Policy {
     pub scans: Scans,
     /// Where they are reported to.
     pub report: Reporting,
+    /// Which sampled drops are told.
+    pub events: Events,
 }
 
 /// Sources that always get in, whatever else the policy says. Their rules come before the deny rules of every profile

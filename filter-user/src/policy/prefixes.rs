@@ -1,6 +1,8 @@
 //! Prefix sets: building them aggregated, and asking whether one holds another. O(n log n), since
 //! a list may hold millions; never a comparison of all with all.
 
+use std::net::IpAddr;
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::model::PrefixSet;
@@ -16,24 +18,35 @@ impl PrefixSet {
     }
 
     /// No prefix at all.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
     /// How many prefixes it holds.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
     }
 
     /// Every address of both families.
-    pub(super) fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         self.v4.first().is_some_and(|net| net.prefix_len() == 0)
             && self.v6.first().is_some_and(|net| net.prefix_len() == 0)
     }
 
+    /// Whether an address is in the set.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        let one = match address {
+            IpAddr::V4(v4) => (vec![Ipv4Net::from(v4)], Vec::new()),
+            IpAddr::V6(v6) => (Vec::new(), vec![Ipv6Net::from(v6)]),
+        };
+        let (v4, v6) = one;
+        let name = String::new();
+        self.covers(&Self { name, v4, v6 })
+    }
+
     /// Whether every address of `other` is in this set. Both are aggregated, so a prefix that is
     /// covered at all is covered by one prefix: the last that begins at or before it.
-    pub(super) fn covers(&self, other: &Self) -> bool {
+    pub(crate) fn covers(&self, other: &Self) -> bool {
         other.v4.iter().all(|net| {
             let at = self
                 .v4
@@ -72,7 +85,7 @@ impl Written {
         self.v6.extend_from_slice(v6);
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
     }
 

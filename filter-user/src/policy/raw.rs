@@ -2,6 +2,7 @@
 //! Reports wrong shapes (unknown and missing keys, wrong types); never judges whether a value
 //! makes sense.
 
+pub(super) mod events;
 pub(super) mod scans;
 
 use std::ops::Range;
@@ -15,6 +16,7 @@ use super::keys::{
 };
 use super::source::Report;
 use super::table::{Scalar, Table};
+use events::RawEvents;
 use scans::{RawReport, RawScans};
 
 pub(super) type Texts = Spanned<Vec<Spanned<String>>>;
@@ -28,6 +30,7 @@ pub(super) struct RawPolicy {
     pub(super) profiles: Vec<RawProfile>,
     pub(super) scans: RawScans,
     pub(super) report: RawReport,
+    pub(super) events: RawEvents,
 }
 
 pub(super) struct RawGroup {
@@ -184,6 +187,7 @@ pub(super) fn read(document: &Map, report: &mut Report) -> RawPolicy {
         profiles,
         scans: scans::scans(&table, report),
         report: scans::report(&table, report),
+        events: events::events(&table, report),
     }
 }
 

@@ -9,6 +9,7 @@ use hyper::Uri;
 use toml::Spanned;
 
 use super::diagnostic::clean;
+use super::events;
 use super::model::{Alerts, MAX_RATE, Nftables, ReportFile, Reporting, Webhook};
 use super::quantity::{count, file, time};
 use super::raw::scans::{RawAlerts, RawFile, RawReport, RawWebhook};
@@ -51,6 +52,12 @@ pub(super) fn marks(raw: &RawReport) -> Marks {
 /// The checked table.
 pub(super) fn validate(raw: &RawReport, report: &mut Report) -> Reporting {
     Reporting {
+        kinds: events::words(
+            "kind of report",
+            raw.kinds.as_ref(),
+            Reporting::KINDS,
+            report,
+        ),
         nftables: raw.nftables.as_ref().map(|raw| Nftables {
             drop: raw.drop.as_ref().is_some_and(|flag| *flag.get_ref()),
         }),
@@ -62,7 +69,7 @@ pub(super) fn validate(raw: &RawReport, report: &mut Report) -> Reporting {
 }
 
 /// `None` if there is no usable path, which was reported.
-fn report_file(raw: &RawFile, report: &mut Report) -> Option<ReportFile> {
+pub(super) fn report_file(raw: &RawFile, report: &mut Report) -> Option<ReportFile> {
     let max_mib = raw.max_mib.as_ref();
     let max_mib = max_mib.and_then(|value| count("max_mib", value, FILE_MIB, "MiB", report));
     let keep = raw.keep.as_ref();

@@ -13,6 +13,8 @@ pub(crate) struct Source {
     pub(crate) text: String,
     /// Where relative names of this file may lead; see [`super::files::Files::read`].
     pub(super) roots: Arc<[PathBuf]>,
+    /// Its name in a bundle.
+    pub(super) name: PathBuf,
     /// Position of its first byte.
     base: usize,
     /// Byte offsets at which lines begin.
@@ -22,14 +24,14 @@ pub(crate) struct Source {
 impl Source {
     /// A file by itself; fails with the diagnostic if the bytes are not UTF-8.
     pub(crate) fn alone(path: &Path, bytes: Vec<u8>) -> Result<Self, Box<Diagnostic>> {
-        Self::new(path, bytes, Arc::default(), 0)
+        Self::new(path, bytes, (path.to_owned(), Arc::default()), 0)
     }
 
     /// Fails with the diagnostic if the bytes are not UTF-8.
     fn new(
         path: &Path,
         bytes: Vec<u8>,
-        roots: Arc<[PathBuf]>,
+        (name, roots): (PathBuf, Arc<[PathBuf]>),
         base: usize,
     ) -> Result<Self, Box<Diagnostic>> {
         match String::from_utf8(bytes) {
@@ -44,6 +46,7 @@ impl Source {
                     path: Arc::from(path),
                     text,
                     roots,
+                    name,
                     base,
                     lines,
                 })
@@ -64,6 +67,13 @@ impl Source {
                 Err(Box::new(bad_utf8(path.to_owned(), number, start, line)))
             }
         }
+    }
+
+    /// The name in a bundle of a file that is named here.
+    pub(super) fn bundled(&self, named: &str) -> PathBuf {
+        // a name that is absolute stays so
+        let beside = self.name.parent().unwrap_or(Path::new(""));
+        super::files::plain(&beside.join(named))
     }
 
     /// Position of its first byte.
@@ -140,14 +150,14 @@ impl Report {
         &mut self,
         path: &Path,
         bytes: Vec<u8>,
-        roots: Arc<[PathBuf]>,
+        (name, roots): (PathBuf, Arc<[PathBuf]>),
     ) -> Option<&Source> {
         // one position lies between two files, so that the end of one is not the beginning of the next
         let base = self
             .sources
             .last()
             .map_or(0, |last| last.base + last.text.len() + 1);
-        match Source::new(path, bytes, roots, base) {
+        match Source::new(path, bytes, (name, roots), base) {
             Ok(source) => {
                 self.sources.push(source);
                 self.sources.last()

@@ -13,6 +13,7 @@ use super::keys::{
 use super::names::{ETHERTYPES, ICMP_V4, ICMP_V6, PROTOCOLS};
 use super::*;
 
+mod events;
 mod failsafe;
 mod files;
 mod format;

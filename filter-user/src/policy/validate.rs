@@ -20,7 +20,9 @@ use super::rule::{self, Kind};
 use super::source::Report;
 use super::suggest;
 use super::table::Scalar;
-use super::{antispoof, claims, containers, failsafe, interface, reporting, scans, schedule};
+use super::{
+    antispoof, claims, containers, events, failsafe, interface, reporting, scans, schedule,
+};
 
 /// Places in the file, for warnings about the finished policy.
 pub(super) struct Marks {
@@ -130,6 +132,7 @@ pub(super) fn validate(
         path,
         scans: scans::validate(&raw.scans, groups, report),
         report: reporting::validate(&raw.report, report),
+        events: events::validate(&raw.events, report),
     };
     let marks = Marks {
         failsafe: failsafe::marks(raw.failsafe.as_ref()),

@@ -118,6 +118,11 @@ impl Metrics {
             "Tables put in force since the filter was first attached",
             status.generation,
         )?;
+        gauge.one(
+            "policy_generation",
+            "Number of the policy in force among those that are kept",
+            policy.map_or(0, |policy| policy.generation),
+        )?;
         let sound = policy.is_some_and(|policy| policy.last_error.is_none());
         gauge.one(
             "policy_load_ok",
@@ -229,6 +234,7 @@ mod tests {
             generation: 7,
             policy: Some(PolicyStatus {
                 rules: 3,
+                generation: 12,
                 ..PolicyStatus::default()
             }),
             interfaces: vec![InterfaceStatus {
@@ -252,6 +258,7 @@ mod tests {
             "edgefilter_rule_packets_total{rule=\"https\",profile=\"edge\"} 10",
             "# TYPE edgefilter_generation gauge",
             "edgefilter_generation 7",
+            "edgefilter_policy_generation 12",
             "edgefilter_policy_load_ok 1",
             "edgefilter_policy_rules 3",
             "edgefilter_interface_attached{interface=\"eth0\"} 1",

@@ -14,17 +14,19 @@ const DIGITS: usize = 12;
 /// What a policy would change.
 #[must_use]
 pub fn plan(plan: &PlanReport, colour: bool) -> String {
-    let objections = plan.objections.iter();
-    objections
-        .map(|text| format!("{} {text}\n", paint("would be refused:", YELLOW, colour)))
-        .collect()
+    let mut text = super::plan::difference(&plan.difference, colour);
+    for objection in &plan.objections {
+        let refused = paint("would be refused:", YELLOW, colour);
+        let _ = writeln!(text, "{refused} {objection}");
+    }
+    text
 }
 
 /// What putting a policy in force came to.
 #[must_use]
 pub fn applied(applied: &Applied, colour: bool) -> String {
     let record = &applied.generation;
-    let mut text = String::new();
+    let mut text = super::plan::difference(&applied.difference, colour);
     for overruled in &applied.overruled {
         // Writing into a String cannot fail.
         let _ = writeln!(text, "{} {overruled}", paint("forced:", YELLOW, colour));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::pinned::KernelPolicy;
 use super::printable;
+use super::sandbox::SandboxStatus;
 use super::scans::ScanStatus;
 use super::table::{self, GREEN, RED, YELLOW, paint};
 use crate::control::policy::PendingConfirm;
@@ -36,6 +37,9 @@ pub struct Status {
     /// Scans, blocks and where they are reported to; `None` until they are followed.
     #[serde(default)]
     pub scans: Option<ScanStatus>,
+    /// What the daemon has given up; `None` if it is an older one.
+    #[serde(default)]
+    pub sandbox: Option<SandboxStatus>,
     /// The daemon's own settings; `None` from a daemon that has none.
     #[serde(default)]
     pub settings: Option<SettingsStatus>,
@@ -185,6 +189,9 @@ impl Status {
         self.render_interfaces(&mut text, colour);
         if let Some(scans) = &self.scans {
             scans.render(&mut text, colour);
+        }
+        if let Some(sandbox) = &self.sandbox {
+            sandbox.render(&mut text, colour);
         }
         for warning in &self.warnings {
             let _ = writeln!(
@@ -479,7 +486,7 @@ mod tests {
                 },
             ],
             scans: Some(scan_status()),
-            settings: None,
+            sandbox: None,
             warnings: vec!["edge.toml:9:1: warning: never matches".to_owned()],
         }
     }

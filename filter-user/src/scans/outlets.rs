@@ -6,6 +6,7 @@
 mod file;
 pub mod nft;
 mod queue;
+mod stream;
 mod syslog;
 mod webhook;
 
@@ -20,6 +21,7 @@ use self::queue::Queue;
 use super::record::Report;
 use crate::policy::Reporting;
 
+pub use self::stream::FileStream;
 pub use self::webhook::{Pace, SIGNATURE_HEADER, TIMESTAMP_HEADER, signature};
 
 /// Reports that may wait for the file and for the system log. The webhook's limit is the policy's.
@@ -88,7 +90,7 @@ impl Target {
 #[derive(Debug)]
 struct Outlet {
     target: Target,
-    queue: Arc<Queue>,
+    queue: Arc<Queue<Report>>,
 }
 
 impl Outlets {

@@ -48,6 +48,13 @@ impl Protected {
         }
     }
 
+    /// Spares these as well, as it spares those that an allow rule names.
+    #[must_use]
+    pub fn sparing(mut self, listed: Option<Arc<PrefixSet>>) -> Self {
+        self.allowed.extend(listed);
+        self
+    }
+
     /// These addresses with their kinds, and these lists.
     #[cfg(test)]
     pub(super) fn of(

@@ -157,3 +157,18 @@ pub enum Report {
     /// See [`Alert`].
     Alert(Alert),
 }
+
+impl Report {
+    /// Its name in `event`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ScanOpened(_) => "scan_opened",
+            Self::ScanUpdated(_) => "scan_updated",
+            Self::ScanClosed(_) => "scan_closed",
+            Self::Blocked(_) => "blocked",
+            Self::Unblocked(_) => "unblocked",
+            Self::Alert(_) => "alert",
+        }
+    }
+}

@@ -8,7 +8,7 @@ use super::parse::{self, Fragment, Ip, SCTP, TCP, Transport, TransportError, UDP
 use super::policy::{Default_, Fragments as FragmentPolicy};
 use super::rules::{Packet, Profile, Rule, Service};
 use super::source::dhcp_answer;
-use super::world::{Binding, LinkFacts};
+use super::world::{Binding, Entry, LinkFacts};
 use super::{Memory, Socket, World};
 
 /// A reason and the rule or row that gave it.
@@ -152,6 +152,10 @@ impl Judge<'_> {
             service,
         };
         let saved = self.profile.saved(&packet, self.world);
+        let listed = self.listed(&packet);
+        if listed.is_some_and(|entry| entry.deny) && saved.is_none() {
+            return ("drop_denied", Some("deny-entry".into()));
+        }
         if let Some(rule) = self.profile.denied(&packet, self.world) {
             return ("drop_denied", Some(rule.id.clone()));
         }
@@ -189,7 +193,11 @@ impl Judge<'_> {
         if self.profile.default == Default_::Pass {
             return ("pass_rule", Some("default".into()));
         }
-        (self.unasked(ip, transport, &packet, memory), None)
+        let unasked = self.unasked(ip, transport, &packet, memory);
+        if matches!(unasked, "drop_port" | "drop_source") && listed.is_some() {
+            return ("pass_rule", Some("allow-entry".into()));
+        }
+        (unasked, None)
     }
 
     /// What a blocked source may send all the same: what passes unasked. No rate is asked.
@@ -206,6 +214,16 @@ impl Judge<'_> {
         } else {
             "drop_blocked"
         }
+    }
+
+    /// The run-time entry that speaks of the packet. None speaks of what a container may be sent.
+    pub(super) fn listed(&self, packet: &Packet) -> Option<&Entry> {
+        let port = match packet.service {
+            Service::Port(protocol, port) => Some((protocol, port)),
+            Service::Number(_) => None,
+        };
+        let listed = self.world.listed(packet.source, port);
+        listed.filter(|_| self.guards_host())
     }
 
     /// Whether this host is behind the interface, not one of its containers.

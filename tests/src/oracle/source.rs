@@ -101,7 +101,9 @@ impl Judge<'_> {
                 destination: ip.destination,
                 service: Service::Number(ip.protocol),
             };
-            self.profile.denied(&packet, self.world).is_some()
+            let listed = self.listed(&packet);
+            listed.is_some_and(|entry| entry.deny)
+                || self.profile.denied(&packet, self.world).is_some()
         };
         let exempt = match *transport {
             Transport::Icmp { kind, .. } if ip.source.is_ipv6() => match kind {

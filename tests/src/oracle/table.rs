@@ -5,6 +5,7 @@ mod antispoof;
 mod bindings;
 mod blocks;
 mod egress;
+mod entries;
 mod failsafe;
 mod fragments;
 mod icmp;
@@ -53,6 +54,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(sends::cases());
     cases.extend(blocks::cases());
     cases.extend(failsafe::cases());
+    cases.extend(entries::cases());
     cases
 }
 

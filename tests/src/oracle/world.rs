@@ -28,12 +28,28 @@ pub struct World {
     /// Blocked sources: addresses, and IPv6 prefixes of 64 bits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked: Vec<Cidr>,
+    /// Run-time entries in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "entry")]
+    pub entries: Vec<Entry>,
     /// Routes, of all tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "route")]
     pub routes: Vec<Route>,
     /// What is known of single interfaces, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", rename = "link")]
     pub links: BTreeMap<String, LinkFacts>,
+}
+
+/// A source that is let in or kept out beside the policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Kept out; else let in.
+    pub deny: bool,
+    /// Whom it names.
+    pub source: Cidr,
+    /// Protocol number and port; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<(u8, u16)>,
 }
 
 /// A route.
@@ -140,6 +156,23 @@ impl World {
     #[must_use]
     pub fn blocks(&self, address: IpAddr) -> bool {
         self.blocked.iter().any(|cidr| cidr.0.contains(&address))
+    }
+
+    /// What the entries say of a packet: kept out, let in, or nothing. The longest prefix decides, then the one that names
+    /// the port, then the one that keeps out.
+    #[must_use]
+    pub fn listed(&self, source: IpAddr, port: Option<(u8, u16)>) -> Option<&Entry> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.source.0.contains(&source))
+            .filter(|entry| entry.port.is_none() || entry.port == port)
+            .max_by_key(|entry| {
+                (
+                    entry.source.0.prefix_len(),
+                    entry.port.is_some(),
+                    entry.deny,
+                )
+            })
     }
 
     /// Whether the address is the broadcast address of a network the host is on.

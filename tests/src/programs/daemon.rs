@@ -51,6 +51,11 @@ pub struct Edgefilter {
     cni_cache: PathBuf,
     resolv_conf: Option<PathBuf>,
     settings: Option<PathBuf>,
+    /// The program that starts the daemon, and its arguments.
+    starter: Vec<String>,
+    /// Further options of `run`.
+    options: Vec<String>,
+    watch: bool,
     running: Option<Running>,
 }
 
@@ -81,6 +86,9 @@ impl Edgefilter {
             cni_cache: scratch.directory(container::CACHE)?,
             resolv_conf: None,
             settings: None,
+            starter: Vec::new(),
+            options: Vec::new(),
+            watch: false,
             running: None,
         })
     }
@@ -107,6 +115,9 @@ impl Edgefilter {
             cni_cache: self.cni_cache.clone(),
             resolv_conf: self.resolv_conf.clone(),
             settings: self.settings.clone(),
+            starter: self.starter.clone(),
+            options: self.options.clone(),
+            watch: self.watch,
             running: None,
         }
     }
@@ -187,6 +198,16 @@ impl Edgefilter {
         Ok(())
     }
 
+    /// Has the daemon read its policy again whenever it changes, from its next start on.
+    pub fn watch(&mut self) {
+        self.watch = true;
+    }
+
+    /// The policy file.
+    pub fn policy(&self) -> &Path {
+        &self.policy
+    }
+
     /// Where the control socket is.
     pub fn run_dir(&self) -> Result<&Path> {
         let at = self.globals.iter().position(|word| word == "--run-dir");
@@ -205,6 +226,16 @@ impl Edgefilter {
         // what stands behind `nsenter --net=... --`
         command.args(inner.get_args().skip(2));
         crate::netns::finish(command, COMMAND_LIMIT)
+    }
+
+    /// Starts the daemon by this program, from its next start on: `setpriv`, `env` and the like.
+    pub fn started_by(&mut self, words: &[&str]) {
+        self.starter = words.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// Gives `run` these options as well, from the next start on.
+    pub fn options(&mut self, words: &[&str]) {
+        self.options = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// What the daemon wrote to standard error so far.
@@ -263,26 +294,39 @@ impl Edgefilter {
 
     /// The machine's own containers are nobody's business here: the CNI cache is one of the test's own.
     fn run(&self) -> Result<std::process::Command> {
-        let mut command = self.prepared(self.resolv_conf.as_deref(), &["run", "--policy"])?;
+        let mut command = self.prepared(
+            self.resolv_conf.as_deref(),
+            &self.starter,
+            &["run", "--policy"],
+        )?;
         command
             .arg(&self.policy)
             .arg("--cni-cache")
-            .arg(&self.cni_cache);
+            .arg(&self.cni_cache)
+            .args(&self.options);
         if let Some(settings) = &self.settings {
             command.arg("--settings").arg(settings);
+        }
+        .arg(&self.cni_cache);
+        if let Some(settings) = &self.settings {
+            command.arg("--settings").arg(settings);
+        }
+        if self.watch {
+            command.arg("--watch");
         }
         Ok(command)
     }
 
     /// The same, not started.
     pub fn command(&self, words: &[&str]) -> Result<std::process::Command> {
-        self.prepared(None, words)
+        self.prepared(None, &[], words)
     }
 
     /// With a resolv.conf of its own the program runs in a mount namespace of its own; what is mounted elsewhere is there too.
     fn prepared(
         &self,
         resolv_conf: Option<&Path>,
+        starter: &[String],
         words: &[&str],
     ) -> Result<std::process::Command> {
         let binary = self
@@ -300,6 +344,10 @@ impl Edgefilter {
                 WITH_RESOLV_CONF,
             ]);
             command.arg(file).arg(binary);
+            command
+        } else if let Some((program, arguments)) = starter.split_first() {
+            let mut command = self.namespace.command(program);
+            command.args(arguments).arg(binary);
             command
         } else {
             self.namespace.command(binary)

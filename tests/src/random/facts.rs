@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::dice::Dice;
-use super::prefixes::{around, beside};
+use super::prefixes::{around, beside, net};
 use crate::oracle::case::INTERFACE;
 use crate::oracle::policy::{Cidr, Mac};
-use crate::oracle::world::{Binding, LinkFacts, Route, World};
+use crate::oracle::world::{Binding, Entry, LinkFacts, Route, World};
 
 /// `lo`'s index, which the kernel gives it.
 const LOOPBACK: u32 = 1;
@@ -71,6 +71,9 @@ const BLOCKED: [&str; 9] = [
     "fe80::1",
 ];
 
+/// Ports that run-time entries name: protocol and port.
+const LISTED: [(u8, u16); 6] = [(6, 443), (6, 22), (6, 80), (17, 53), (17, 443), (132, 9)];
+
 /// MAC addresses that hosts and containers have: they differ by little.
 pub const MACS: [Mac; 6] = [
     Mac([2, 0, 0, 0, 0, 1]),
@@ -110,6 +113,9 @@ pub fn world(dice: &mut Dice) -> World {
     };
     if dice.percent(40) {
         world.blocked = some(dice, 40, &BLOCKED);
+    }
+    if dice.percent(50) {
+        world.entries = entries(dice);
     }
     if dice.percent(20) {
         world
@@ -152,6 +158,26 @@ pub fn world(dice: &mut Dice) -> World {
     };
     world.links.insert(INTERFACE.into(), facts);
     world
+}
+
+/// A few entries, most of them around each other.
+fn entries(dice: &mut Dice) -> Vec<Entry> {
+    let mut found: Vec<Entry> = Vec::new();
+    for _ in 0..dice.within(1..=8) {
+        let known: Vec<IpNet> = found.iter().map(|entry| entry.source.0).collect();
+        let source = match dice.below(20) {
+            0 => "0.0.0.0/0".parse().unwrap_or(net(dice, &known)),
+            1 => "::/0".parse().unwrap_or(net(dice, &known)),
+            2..6 => known.first().copied().unwrap_or(net(dice, &known)),
+            _ => net(dice, &known),
+        };
+        found.push(Entry {
+            deny: dice.percent(40),
+            source: Cidr(source),
+            port: dice.percent(45).then(|| dice.pick(&LISTED)),
+        });
+    }
+    found
 }
 
 /// One to four, the usual source of frames mostly among them.

@@ -171,6 +171,9 @@ fn simpler_worlds(world: &World) -> Vec<World> {
     for i in 0..world.blocked.len() {
         without(&|world| _ = world.blocked.remove(i));
     }
+    for i in 0..world.entries.len() {
+        without(&|world| _ = world.entries.remove(i));
+    }
     for i in 0..world.inside.len() {
         without(&|world| _ = world.inside.remove(i));
     }

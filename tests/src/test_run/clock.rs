@@ -1,7 +1,10 @@
 //! The clock that the programs read, and time passing for what they noted.
 //! Must never wait: state is made older instead.
 
+use std::time::{Duration, SystemTime};
+
 use anyhow::{Context, Result, ensure};
+use filter_user::scans::Moment;
 use nix::time::{ClockId, clock_gettime};
 
 use super::map::Map;
@@ -13,6 +16,17 @@ use super::map::Map;
 pub fn now() -> Result<u64> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
     Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+}
+
+/// Now, on both clocks.
+///
+/// # Errors
+/// When the clock cannot be read.
+pub fn moment() -> Result<Moment> {
+    Ok(Moment {
+        since_boot: Duration::from_nanos(now()?),
+        wall: SystemTime::now(),
+    })
 }
 
 /// Whether the machine has been up for that long: stamps from before its start cannot be written.

@@ -13,12 +13,14 @@ use aya::maps::{MapData, RingBuf};
 use filter_common::layout::Block;
 use filter_common::reason::Reason;
 use filter_user::compile::{Compiled, HostFacts, RuleSlots, compile};
+use filter_user::dataplane::entries::EntryTable;
 use filter_user::dataplane::scans::{ScanTables, decode};
 use filter_user::dataplane::test_run::{Context as RunContext, Ran, TestRun, XdpContext, test_run};
 use filter_user::dataplane::{
     self, Assignment, Dataplane, Judged, Pins, PolicyMark, PushError, Sizes, TcProgram, XdpProgram,
     counters as counted,
 };
+use filter_user::entries::{Entry, schedule};
 use filter_user::policy::{self, Policy};
 use filter_user::scans::probe::Probe;
 use ipnet::IpNet;
@@ -26,6 +28,7 @@ use ipnet::IpNet;
 use super::assignment;
 use super::clock;
 use super::counters;
+use super::entries;
 use super::map::Map;
 use super::place::{LOOPBACK, Place};
 use crate::netns::Scratch;
@@ -93,6 +96,7 @@ pub struct Filter {
     pins: Pins,
     maps: Maps,
     scans: ScanTables,
+    entries: EntryTable,
     /// Blocked since the world in force says so.
     blocked: Vec<IpNet>,
     probes: Option<RingBuf<MapData>>,
@@ -158,6 +162,7 @@ impl Filter {
             programs: programs(&mut dataplane)?,
             dataplane,
             scans,
+            entries: EntryTable::open(&pins)?,
             blocked: Vec::new(),
             probes: None,
             slots: RuleSlots::default(),
@@ -200,6 +205,7 @@ impl Filter {
         let assignments = assignment::assignments(&policy, text, &world);
         self.push_compiled(&compiled, &assignments)?;
         self.block_as_in(&world)?;
+        self.list_entries(&entries::of(&world))?;
         let judges = assignments
             .iter()
             .filter_map(|assignment| assignment.profile);
@@ -236,6 +242,29 @@ impl Filter {
             self.block(cidr.0, FOR_LONG)?;
             self.blocked.push(cidr.0);
         }
+        Ok(())
+    }
+
+    /// Puts just these run-time entries in force.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn list_entries(&mut self, entries: &[Entry]) -> Result<()> {
+        let now = clock::moment()?;
+        Ok(self.entries.replace(&schedule(entries, now))?)
+    }
+
+    /// The tables of run-time entries.
+    pub fn entries(&mut self) -> &mut EntryTable {
+        &mut self.entries
+    }
+
+    /// Opens the tables of run-time entries again, as a daemon does that starts anew.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn reopen_entries(&mut self) -> Result<()> {
+        self.entries = EntryTable::open(&self.pins)?;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::exposure::Kind;
 use clap::{Args, Subcommand, ValueHint};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -34,6 +35,24 @@ Examples:
   edgefilter audit verify --dir /backup/audit
   edgefilter audit verify --json | jq -r .head")]
     Verify(AuditVerify),
+    /// Show what listens on this host, and to whom the policy in force opens it
+    ///
+    /// Listening sockets and published container ports, beside the rules that open them; what is open and nobody listens
+    /// on; what only this host itself can ask. Run as root it names every process.
+    #[command(after_help = "\
+Examples:
+  edgefilter audit exposure
+  edgefilter audit exposure --fail-on open-to-world,unused
+  edgefilter audit exposure --json | jq -r '.findings[] | select(.kind == \"closed\") | .listener.process'")]
+    Exposure(AuditExposure),
+}
+
+/// See [`Audit::Exposure`].
+#[derive(Args, Debug)]
+pub struct AuditExposure {
+    /// End with exit code 1 if there is such a finding
+    #[arg(long, value_name = "FINDING", value_delimiter = ',')]
+    pub fail_on: Vec<Kind>,
 }
 
 /// See [`Audit::Show`].

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Mutex;
 
 use axum::Extension;
+use axum::http::Method;
 use nix::unistd::geteuid;
 
 use super::*;
@@ -12,7 +13,7 @@ use crate::access::{Actor, Role};
 use crate::audit::{Event, Outcome};
 use crate::control::operations::{self, Operation};
 use crate::control::recorder::Record;
-use crate::control::seats;
+use crate::control::{client, seats};
 use crate::settings::{Members, Roles};
 
 /// A log in memory.
@@ -63,7 +64,7 @@ fn with_roles() -> (Daemon, Arc<Log>) {
     table.extend([
         Operation::post("/v1/test/echo", "test.echo", Role::Operator, echo)
             .takes::<String>()
-            .body(1 << 20),
+            .body(4 << 20),
         Operation::post("/v1/test/panic", "test.panic", Role::Operator, panics),
         Operation::get("/v1/test/slow", "test.slow", Role::Viewer, slow)
             .time(Duration::from_millis(100)),
@@ -266,12 +267,12 @@ async fn bodies_have_bounds() {
         let connecting = daemon.connect();
         async move { ask_on(connecting.await, &text).await }
     };
-    let most = "x".repeat(1 << 20);
+    let most = "x".repeat(4 << 20);
     let (code, body) = ask(request("POST /v1/test/echo", &most)).await;
-    assert_eq!((code, body.as_str()), (200, "root 1048576"));
+    assert_eq!((code, body.as_str()), (200, "root 4194304"));
     let (code, body) = ask(request("POST /v1/test/echo", &(most.clone() + "x"))).await;
     assert_eq!(code, 413, "{body}");
-    assert!(body.contains("longer than 1048576 bytes"), "{body}");
+    assert!(body.contains("longer than 4194304 bytes"), "{body}");
     let chunked = |size: usize| {
         format!(
             "POST /v1/test/echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
@@ -279,8 +280,15 @@ async fn bodies_have_bounds() {
             "x".repeat(size)
         )
     };
-    assert_eq!(ask(chunked(1 << 20)).await.0, 200);
-    assert_eq!(ask(chunked((1 << 20) + 1)).await.0, 413);
+    assert_eq!(ask(chunked(4 << 20)).await.0, 200);
+    assert_eq!(ask(chunked((4 << 20) + 1)).await.0, 413);
+    // a command gets to know why, although the daemon did not read all that it sent
+    let target = Target::from(daemon.directory.path());
+    let body = vec![b'x'; 64 << 20].into();
+    let refused = client::request(&target, Method::POST, "/v1/test/echo", body)
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("longer than"), "{refused}");
     // small operations take no more than they say
     let (code, _) = ask(request("POST /v1/blocks", &"x".repeat(20_000))).await;
     assert_eq!(code, 413);

@@ -12,7 +12,7 @@ pub(crate) const PROTECTED: &str = "192.0.2.1";
 
 /// Answers as the real one does: scans as given, blocks as asked for.
 pub(crate) async fn keep(
-    mut requests: mpsc::Receiver<Request>,
+    mut requests: Receiver<Request>,
     scans: Vec<ScanRecord>,
     mut blocks: Vec<BlockRecord>,
 ) {

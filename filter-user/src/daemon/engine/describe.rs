@@ -10,13 +10,15 @@ use super::super::bindings::{Binding, Bound};
 use super::super::managed::{Hooks, Managed};
 use super::Engine;
 use crate::compile::registry;
-use crate::policy::{self, Policy, ReversePath};
+use crate::control::Exposed;
+use crate::exposure::Openings;
+use crate::policy::{self, Events, Policy, ReversePath};
 use crate::report::pinned::KernelPolicy;
 use crate::report::status::{
     AntiSpoofStatus, BindingStatus, InterfaceStatus, PolicyStatus, Status,
 };
 
-/// Names for readers of events.
+/// Names for readers of events, and what they tell.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Names {
     pub(in crate::daemon) interfaces: HashMap<u32, String>,
@@ -27,12 +29,23 @@ pub(in crate::daemon) struct Names {
     pub(in crate::daemon) rows: HashMap<u16, String>,
     /// What a container link is bound to.
     pub(in crate::daemon) bindings: HashMap<u32, String>,
+    /// Which events are told.
+    pub(in crate::daemon) events: Events,
 }
 
 impl Engine {
     /// Stands for the policy in force, with the prefix files it names.
     pub(in crate::daemon) fn fingerprint(&self) -> &str {
         &self.loaded.fingerprint
+    }
+
+    /// What `audit exposure` compares with.
+    pub(in crate::daemon) fn exposed(&self) -> Exposed {
+        Exposed {
+            fingerprint: self.loaded.fingerprint.clone(),
+            openings: Openings::of(&self.loaded.policy),
+            cni_cache: self.options.cni_cache.clone(),
+        }
     }
 
     /// The routers that routes name, as far as routes are asked for.
@@ -83,6 +96,7 @@ impl Engine {
                 .iter()
                 .map(|(ifindex, binding)| (*ifindex, binding_text(binding)))
                 .collect(),
+            events: self.loaded.policy.events.clone(),
         };
         match self.names.write() {
             Ok(mut current) => *current = names,
@@ -142,6 +156,7 @@ impl Engine {
             interfaces,
             // the control socket adds it: another task keeps it
             scans: None,
+            sandbox: Some(self.options.sandbox.clone()),
             settings: None,
             warnings: self
                 .loaded

@@ -15,28 +15,35 @@ use super::super::view::View;
 use super::{Engine, News, attach};
 use crate::compile::{Compiled, RuleSlots, compile};
 use crate::dataplane::{Assignment, Dataplane, PolicyMark, PushError, Side, Staged, counters};
-use crate::policy::{Active, Loaded};
+use crate::policy::{Active, Loaded, Policy};
 
 /// Tables that no packet is judged by yet.
-struct Filled {
-    staged: Staged,
+pub(super) struct Filled {
+    pub(super) staged: Staged,
     /// The set that they are in, if that in use is too small.
-    larger: Option<Dataplane>,
+    pub(super) larger: Option<Dataplane>,
     assignments: Vec<Assignment>,
 }
 
 /// A policy that is compiled and in tables, and not in force.
 pub(in crate::daemon) struct Prepared {
-    loaded: Loaded,
+    pub(super) loaded: Loaded,
     active: Active,
-    slots: RuleSlots,
-    links: Links,
+    pub(super) slots: RuleSlots,
+    pub(super) links: Links,
     view: View,
     results: CniResults,
     compiled: Arc<Compiled>,
-    plan: Plan,
+    pub(super) plan: Plan,
     mark: PolicyMark,
-    filled: Filled,
+    pub(super) filled: Filled,
+}
+
+impl Prepared {
+    /// The policy.
+    pub(in crate::daemon) fn policy(&self) -> &Policy {
+        &self.loaded.policy
+    }
 }
 
 impl Engine {

@@ -16,7 +16,7 @@ const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.c
 
 /// What the task is told.
 pub(in crate::daemon) struct Told {
-    pub(super) settings: Arc<Settings>,
+    pub(in crate::daemon) settings: Arc<Settings>,
     pub(super) reporting: Reporting,
 }
 

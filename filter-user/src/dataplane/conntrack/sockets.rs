@@ -10,10 +10,12 @@ use anyhow::Context as _;
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6};
 use netlink_packet_sock_diag::inet::nlas::Nla as SocketNla;
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use netlink_packet_sock_diag::inet::{
+    ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags,
+};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
-use super::{ExistingFlow, ICMP, ICMPV6, Kind, SCTP, TCP, UDP, dump, proc_net};
+use super::{ExistingFlow, ICMP, ICMPV6, Kind, SCTP, TCP, TcpSocket, UDP, dump, proc_net};
 
 /// Connections and waiting clients among the sockets of this network namespace.
 ///
@@ -21,18 +23,6 @@ use super::{ExistingFlow, ICMP, ICMPV6, Kind, SCTP, TCP, UDP, dump, proc_net};
 /// When the kernel lists its TCP and UDP sockets neither by sock_diag nor in /proc.
 pub(super) fn flows() -> anyhow::Result<Vec<ExistingFlow>> {
     let mut flows = Vec::new();
-    let list = |protocol| -> anyhow::Result<Vec<HostSocket>> {
-        let mut all = Vec::new();
-        for family in [AF_INET, AF_INET6] {
-            // sock_diag is a module; without it (a small initramfs) there is still /proc.
-            let found = dump_sockets(family, protocol)
-                .or_else(|error| proc_sockets(family, protocol).ok_or(error));
-            all.extend(found.with_context(|| {
-                format!("cannot list the sockets of IP protocol {protocol} (sock_diag, /proc/net)")
-            })?);
-        }
-        Ok(all)
-    };
     flows.extend(tcp_flows(&list(TCP)?));
     flows.extend(udp_flows(&list(UDP)?, ephemeral_ports()));
     for (path, protocol) in [("icmp", ICMP), ("icmp6", ICMPV6)] {
@@ -45,6 +35,41 @@ pub(super) fn flows() -> anyhow::Result<Vec<ExistingFlow>> {
     Ok(flows)
 }
 
+/// All sockets of a protocol.
+fn list(protocol: u8) -> anyhow::Result<Vec<HostSocket>> {
+    let mut all = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        // sock_diag is a module; without it (a small initramfs) there is still /proc.
+        let found = dump_sockets(family, protocol)
+            .or_else(|error| proc_sockets(family, protocol).ok_or(error));
+        all.extend(found.with_context(|| {
+            format!("cannot list the sockets of IP protocol {protocol} (sock_diag, /proc/net)")
+        })?);
+    }
+    Ok(all)
+}
+
+/// TCP connections with the sockets they belong to.
+pub(super) fn tcp_sockets() -> anyhow::Result<Vec<TcpSocket>> {
+    let sockets = list(TCP)?;
+    let flows = tcp_flows(&sockets);
+    let connected = sockets.iter().filter(|socket| is_connected(socket));
+    Ok(connected
+        .zip(flows)
+        .map(|(socket, flow)| TcpSocket {
+            local: SocketAddr::new(flow.local, flow.local_port),
+            remote: SocketAddr::new(socket.remote.ip().to_canonical(), flow.remote_port),
+            incoming: !flow.outgoing,
+            inode: socket.inode,
+        })
+        .collect())
+}
+
+fn is_connected(socket: &HostSocket) -> bool {
+    !matches!(socket.state, STATE_LISTEN | STATE_CLOSE | STATE_TIME_WAIT)
+        && socket.remote.port() != 0
+}
+
 /// A socket as sock_diag or /proc describes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HostSocket {
@@ -54,6 +79,8 @@ pub(super) struct HostSocket {
     pub state: u8,
     /// An IPv6 socket that takes no IPv4.
     pub v6_only: bool,
+    /// Names it among the open files of its processes; 0 for one that no process has any more.
+    pub inode: u32,
 }
 
 // Socket states, include/net/tcp_states.h
@@ -69,10 +96,7 @@ pub(super) fn tcp_flows(sockets: &[HostSocket]) -> Vec<ExistingFlow> {
         .collect();
     sockets
         .iter()
-        .filter(|socket| {
-            !matches!(socket.state, STATE_LISTEN | STATE_CLOSE | STATE_TIME_WAIT)
-                && socket.remote.port() != 0
-        })
+        .filter(|socket| is_connected(socket))
         .map(|socket| {
             let outgoing = !listening.contains(&socket.local.port());
             connected(socket, TCP, Kind::Established, outgoing)
@@ -139,7 +163,40 @@ fn anyone(local: IpAddr, local_port: u16, protocol: u8, kind: Kind) -> ExistingF
     }
 }
 
-pub(super) fn dump_sockets(family: u8, protocol: u8) -> io::Result<Vec<HostSocket>> {
+/// A socket that waits for anybody.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) protocol: u8,
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) inode: u32,
+    pub(crate) uid: u32,
+}
+
+/// Listening TCP and unconnected UDP sockets of this network namespace.
+pub(crate) fn waiting() -> io::Result<Vec<Waiting>> {
+    let mut found = Vec::new();
+    for (protocol, state) in [(TCP, STATE_LISTEN), (UDP, STATE_CLOSE)] {
+        for family in [AF_INET, AF_INET6] {
+            dump_inet(family, protocol, |answer| {
+                let id = &answer.header.socket_id;
+                if answer.header.state == state && id.source_port != 0 && id.destination_port == 0 {
+                    found.push(Waiting {
+                        protocol,
+                        address: id.source_address,
+                        port: id.source_port,
+                        inode: answer.header.inode,
+                        uid: answer.header.uid,
+                    });
+                }
+            })?;
+        }
+    }
+    Ok(found)
+}
+
+/// Hands on what sock_diag says of every socket of a protocol.
+fn dump_inet(family: u8, protocol: u8, mut each: impl FnMut(&InetResponse)) -> io::Result<()> {
     let request = SockDiagMessage::InetRequest(InetRequest {
         family,
         protocol,
@@ -151,20 +208,27 @@ pub(super) fn dump_sockets(family: u8, protocol: u8) -> io::Result<Vec<HostSocke
             SocketId::new_v6()
         },
     });
-    let mut sockets = Vec::new();
     dump(NETLINK_SOCK_DIAG, request, |answer| {
         if let SockDiagMessage::InetResponse(answer) = answer {
-            let id = &answer.header.socket_id;
-            sockets.push(HostSocket {
-                local: SocketAddr::new(id.source_address, id.source_port),
-                remote: SocketAddr::new(id.destination_address, id.destination_port),
-                state: answer.header.state,
-                v6_only: answer
-                    .nlas
-                    .iter()
-                    .any(|nla| matches!(nla, SocketNla::SkV6Only(true))),
-            });
+            each(&answer);
         }
+    })
+}
+
+pub(super) fn dump_sockets(family: u8, protocol: u8) -> io::Result<Vec<HostSocket>> {
+    let mut sockets = Vec::new();
+    dump_inet(family, protocol, |answer| {
+        let id = &answer.header.socket_id;
+        sockets.push(HostSocket {
+            local: SocketAddr::new(id.source_address, id.source_port),
+            remote: SocketAddr::new(id.destination_address, id.destination_port),
+            state: answer.header.state,
+            v6_only: answer
+                .nlas
+                .iter()
+                .any(|nla| matches!(nla, SocketNla::SkV6Only(true))),
+            inode: answer.header.inode,
+        });
     })?;
     Ok(sockets)
 }
@@ -193,11 +257,16 @@ pub(super) fn proc_socket(line: &str) -> Option<HostSocket> {
         remote: proc_address(fields.next()?)?.into(),
         state: u8::from_str_radix(fields.next()?, 16).ok()?,
         v6_only: false,
+        // behind queues, timers and owner (Documentation/networking/proc_net_tcp.rst)
+        inode: fields
+            .nth(5)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0),
     })
 }
 
 /// The ports the kernel gives to sockets that ask for none in particular.
-fn ephemeral_ports() -> (u16, u16) {
+pub(crate) fn ephemeral_ports() -> (u16, u16) {
     fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .ok()
         .and_then(|text| {

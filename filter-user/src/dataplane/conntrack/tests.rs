@@ -141,6 +141,7 @@ fn socket(local: &str, remote: &str, state: u8) -> HostSocket {
         remote: address(remote),
         state,
         v6_only: false,
+        inode: 0,
     }
 }
 

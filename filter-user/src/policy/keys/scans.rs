@@ -101,6 +101,12 @@ pub(in crate::policy) const THRESHOLD_KEYS: &[Key] = &[
 /// Keys of `[report]`.
 pub(in crate::policy) const REPORT_KEYS: &[Key] = &[
     key(
+        "kinds",
+        Texts,
+        "kinds = [\"scan_closed\", \"alert\"]",
+        "Which kinds of reports are sent.",
+    ),
+    key(
         "nftables",
         Table(NFTABLES_KEYS),
         "[report.nftables]",

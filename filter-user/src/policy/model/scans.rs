@@ -133,6 +133,8 @@ impl Default for Scans {
 /// Where scans, blocks and alerts are reported to, beside the daemon's own log.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Reporting {
+    /// Only reports of these kinds, see [`Reporting::KINDS`]; `None`: all, empty: none.
+    pub kinds: Option<Vec<&'static str>>,
     /// The host firewall layer.
     pub nftables: Option<Nftables>,
     /// A file, one JSON document a line.
@@ -143,6 +145,26 @@ pub struct Reporting {
     pub webhook: Option<Webhook>,
     /// Alerts beside single scans; `None`: off.
     pub alerts: Option<Alerts>,
+}
+
+impl Reporting {
+    /// Every kind of report, by its name in the reports' `event`.
+    pub const KINDS: &[&str] = &[
+        "scan_opened",
+        "scan_updated",
+        "scan_closed",
+        "blocked",
+        "unblocked",
+        "alert",
+    ];
+
+    /// Whether reports of a kind are told.
+    #[must_use]
+    pub fn wants(&self, kind: &str) -> bool {
+        self.kinds
+            .as_ref()
+            .is_none_or(|kinds| kinds.contains(&kind))
+    }
 }
 
 /// The table `inet edgefilter`.

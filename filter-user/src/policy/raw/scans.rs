@@ -33,6 +33,7 @@ pub(in super::super) struct RawThreshold {
 
 #[derive(Default)]
 pub(in super::super) struct RawReport {
+    pub(in super::super) kinds: Option<Texts>,
     pub(in super::super) nftables: Option<RawNftables>,
     pub(in super::super) file: Option<RawFile>,
     pub(in super::super) syslog: bool,
@@ -65,7 +66,7 @@ pub(in super::super) struct RawAlerts {
 }
 
 /// The table `name` of another one, if it is there and is one; `place` is what messages call it.
-fn inner<'t>(
+pub(super) fn inner<'t>(
     outer: &Table<'t>,
     (name, place): (&str, &str),
     keys: &'static [Key],
@@ -129,17 +130,11 @@ pub(super) fn report(policy: &Table<'_>, report: &mut Report) -> RawReport {
     let webhook = inner(&outer, ("webhook", "report.webhook"), WEBHOOK_KEYS, report);
     let alerts = inner(&outer, ("alerts", "report.alerts"), ALERTS_KEYS, report);
     RawReport {
+        kinds: outer.texts("kinds", report),
         nftables: nftables.map(|table| RawNftables {
             drop: table.spanned_flag("drop", report),
         }),
-        file: file.map(|table| {
-            table.require("path", report);
-            RawFile {
-                path: table.text("path", report),
-                max_mib: table.integer("max_mib", report),
-                keep: table.integer("keep", report),
-            }
-        }),
+        file: file.map(|table| raw_file(&table, report)),
         syslog: syslog.is_some(),
         webhook: webhook.map(|table| {
             table.require("url", report);
@@ -156,5 +151,15 @@ pub(super) fn report(policy: &Table<'_>, report: &mut Report) -> RawReport {
             source_per_second: table.integer("source_per_second", report),
             quiet: table.text("quiet", report),
         }),
+    }
+}
+
+/// Reads `[report.file]` or `[events.file]`.
+pub(super) fn raw_file(table: &Table<'_>, report: &mut Report) -> RawFile {
+    table.require("path", report);
+    RawFile {
+        path: table.text("path", report),
+        max_mib: table.integer("max_mib", report),
+        keep: table.integer("keep", report),
     }
 }

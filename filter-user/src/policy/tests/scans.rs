@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::policy::keys::Key;
 use crate::policy::keys::{
-    ALERTS_KEYS, FILE_KEYS, NFTABLES_KEYS, REPORT_KEYS, SCANS_KEYS, SYSLOG_KEYS, THRESHOLD_KEYS,
-    THRESHOLDS_KEYS, WEBHOOK_KEYS,
+    ALERTS_KEYS, EVENTS_KEYS, FILE_KEYS, NFTABLES_KEYS, REPORT_KEYS, SCANS_KEYS, SYSLOG_KEYS,
+    THRESHOLD_KEYS, THRESHOLDS_KEYS, WEBHOOK_KEYS,
 };
 use crate::policy::quantity::shown;
 
@@ -69,6 +69,7 @@ fn everything_that_is_written_arrives() {
     assert_eq!(
         policy.report,
         Reporting {
+            kinds: None,
             nftables: Some(Nftables { drop: true }),
             file: Some(ReportFile {
                 path: "/var/log/edgefilter/scans.jsonl".into(),
@@ -302,13 +303,14 @@ fn section(header: &str) -> String {
 
 #[test]
 fn each_table_of_the_reference_has_its_keys_and_no_others() {
-    let tables: [(&str, &[&[Key]]); 7] = [
+    let tables: [(&str, &[&[Key]]); 8] = [
         ("## Scans: `[scans]`", &[SCANS_KEYS]),
         (
             "### Thresholds: `[scans.thresholds]`",
             &[THRESHOLDS_KEYS, THRESHOLD_KEYS],
         ),
         ("## Reports: `[report]`", &[REPORT_KEYS]),
+        ("## Sampled drops: `[events]`", &[EVENTS_KEYS]),
         (
             "### The host firewall: `[report.nftables]`",
             &[NFTABLES_KEYS],

@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::queue::{Queue, Turn};
 use crate::policy::ReportFile;
-use crate::scans::record::Report;
 
 /// Reports between two looks at the file's path.
 const BATCH: usize = 64;
@@ -23,7 +24,10 @@ const BATCH: usize = 64;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A thread, since a disk may take its time and there is no other way to wait for it.
-pub(super) fn start(settings: ReportFile, queue: Arc<Queue>, turn: Turn) {
+pub(super) fn start<T>(settings: ReportFile, queue: Arc<Queue<T>>, turn: Turn)
+where
+    T: Serialize + Send + Sync + 'static,
+{
     let worker = {
         let queue = Arc::clone(&queue);
         move || run(&settings, &queue, turn)
@@ -34,12 +38,12 @@ pub(super) fn start(settings: ReportFile, queue: Arc<Queue>, turn: Turn) {
     }
 }
 
-fn run(settings: &ReportFile, queue: &Queue, turn: Turn) {
+fn run<T: Serialize>(settings: &ReportFile, queue: &Queue<T>, turn: Turn) {
     let mut log = Log::new(settings);
     while let Some(reports) = queue.take(turn, BATCH) {
         let mut written = 0;
         let outcome = reports.iter().try_for_each(|report| {
-            log.append(report)?;
+            log.append(&**report)?;
             written += 1;
             Ok(())
         });
@@ -78,7 +82,7 @@ impl<'a> Log<'a> {
         }
     }
 
-    fn append(&mut self, report: &Report) -> io::Result<()> {
+    fn append(&mut self, report: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(report)?;
         line.push(b'\n');
         let length = line.len() as u64;

@@ -9,13 +9,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::OutletState;
-use crate::scans::record::Report;
 
 /// Reports of one outlet. A worker takes some, and says what became of them; until then they count as waiting.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct Queue<T> {
     name: &'static str,
-    inner: Mutex<Inner>,
+    inner: Mutex<Inner<T>>,
     thread: Condvar,
     task: Notify,
 }
@@ -24,11 +23,11 @@ pub(super) struct Queue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Turn(u64);
 
-#[derive(Debug, Default)]
-struct Inner {
-    waiting: VecDeque<Arc<Report>>,
+#[derive(Debug)]
+struct Inner<T> {
+    waiting: VecDeque<Arc<T>>,
     /// In the worker's hands.
-    taken: Vec<Arc<Report>>,
+    taken: Vec<Arc<T>>,
     limit: usize,
     turn: u64,
     closed: bool,
@@ -37,7 +36,22 @@ struct Inner {
     error: Option<String>,
 }
 
-impl Inner {
+impl<T> Default for Inner<T> {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            taken: Vec::new(),
+            limit: 0,
+            turn: 0,
+            closed: false,
+            sent: 0,
+            shed: 0,
+            error: None,
+        }
+    }
+}
+
+impl<T> Inner<T> {
     /// The oldest go first; those in the worker's hands cannot be called back.
     fn keep_limit(&mut self) {
         let room = self.limit.saturating_sub(self.taken.len());
@@ -59,7 +73,7 @@ impl Inner {
     }
 
     /// At most half of what may wait, so that what comes meanwhile sheds older reports and not itself.
-    fn take(&mut self, most: usize) -> Vec<Arc<Report>> {
+    fn take(&mut self, most: usize) -> Vec<Arc<T>> {
         let half = (self.limit / 2).max(1);
         let most = most.min(half).min(self.waiting.len());
         self.taken = self.waiting.drain(..most).collect();
@@ -67,7 +81,7 @@ impl Inner {
     }
 }
 
-impl Queue {
+impl<T> Queue<T> {
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -91,7 +105,7 @@ impl Queue {
         turn
     }
 
-    pub fn push(&self, report: Arc<Report>) {
+    pub fn push(&self, report: Arc<T>) {
         let mut inner = self.lock();
         inner.waiting.push_back(report);
         inner.keep_limit();
@@ -100,7 +114,7 @@ impl Queue {
     }
 
     /// Waits for reports; `None`: it is over.
-    pub fn take(&self, turn: Turn, most: usize) -> Option<Vec<Arc<Report>>> {
+    pub fn take(&self, turn: Turn, most: usize) -> Option<Vec<Arc<T>>> {
         let mut inner = self.lock();
         while inner.holds(turn) && inner.waiting.is_empty() && !inner.closed {
             inner = self
@@ -112,7 +126,7 @@ impl Queue {
     }
 
     /// The same for a task.
-    pub async fn take_async(&self, turn: Turn, most: usize) -> Option<Vec<Arc<Report>>> {
+    pub async fn take_async(&self, turn: Turn, most: usize) -> Option<Vec<Arc<T>>> {
         loop {
             let woken = self.task.notified();
             tokio::pin!(woken);
@@ -231,7 +245,7 @@ impl Queue {
         inner.holds(turn) && !inner.closed
     }
 
-    fn complain(&self, inner: &mut Inner, error: String) {
+    fn complain(&self, inner: &mut Inner<T>, error: String) {
         if inner.error.as_ref() != Some(&error) {
             tracing::warn!(outlet = self.name, %error, "reports do not get through");
         }
@@ -244,7 +258,7 @@ impl Queue {
     }
 
     /// Nothing panics with the lock held, and what it guards is sound at every step.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

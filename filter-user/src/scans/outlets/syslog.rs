@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 type Connection = Logger<LoggerBackend, Formatter3164>;
 
 /// A thread: a system log that does not read makes its senders wait.
-pub(super) fn start(path: PathBuf, queue: Arc<Queue>, turn: Turn) {
+pub(super) fn start(path: PathBuf, queue: Arc<Queue<Report>>, turn: Turn) {
     let worker = {
         let queue = Arc::clone(&queue);
         move || run(&path, &queue, turn)
@@ -35,7 +35,7 @@ pub(super) fn start(path: PathBuf, queue: Arc<Queue>, turn: Turn) {
     }
 }
 
-fn run(path: &Path, queue: &Queue, turn: Turn) {
+fn run(path: &Path, queue: &Queue<Report>, turn: Turn) {
     let mut connection = None;
     while let Some(reports) = queue.take(turn, BATCH) {
         let mut sent = 0;

@@ -229,3 +229,45 @@ async fn the_end_waits_for_what_can_be_sent_and_not_for_what_cannot() {
     assert_eq!(outlets.finish(Duration::from_millis(200)).await, 1);
     assert!(begun.elapsed() < Duration::from_secs(2));
 }
+
+#[test]
+fn kinds_are_named_as_in_the_reports() {
+    let kinds = [
+        Report::ScanOpened(scan(1)),
+        Report::ScanUpdated(scan(1)),
+        Report::ScanClosed(scan(1)),
+        Report::Blocked(block()),
+        Report::Unblocked(block()),
+        Report::Alert(alert()),
+    ];
+    for report in kinds {
+        let document = serde_json::to_value(&report).unwrap();
+        assert_eq!(document["event"], report.kind());
+        assert!(Reporting::KINDS.contains(&report.kind()));
+    }
+}
+
+#[test]
+fn a_stream_goes_to_the_file_it_is_given() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = |name: &str| ReportFile {
+        path: scratch.path().join(name),
+        max_bytes: 1 << 20,
+        keep: 1,
+    };
+    let text = |name: &str| std::fs::read_to_string(scratch.path().join(name)).unwrap_or_default();
+    let mut stream = FileStream::new("test");
+    stream.send(&Arc::new("to nobody"));
+    stream.replace(Some(&file("a")));
+    stream.send(&Arc::new("one"));
+    stream.replace(Some(&file("a")));
+    stream.send(&Arc::new("two"));
+    wait("two lines", || text("a") == "\"one\"\n\"two\"\n");
+    stream.replace(Some(&file("b")));
+    stream.send(&Arc::new("three"));
+    wait("a third line", || text("b") == "\"three\"\n");
+    stream.replace(None);
+    stream.send(&Arc::new("four"));
+    drop(stream);
+    assert_eq!(text("a").lines().count() + text("b").lines().count(), 3);
+}

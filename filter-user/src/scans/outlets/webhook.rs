@@ -97,7 +97,7 @@ struct Body<'a> {
     reports: Vec<&'a Report>,
 }
 
-pub(super) fn start(settings: Webhook, pace: Pace, queue: Arc<Queue>, turn: Turn) {
+pub(super) fn start(settings: Webhook, pace: Pace, queue: Arc<Queue<Report>>, turn: Turn) {
     tokio::spawn(async move {
         let mut failures = 0;
         let receiver = loop {
@@ -186,7 +186,7 @@ impl Receiver {
         })
     }
 
-    async fn run(&self, pace: &Pace, queue: &Queue, turn: Turn) {
+    async fn run(&self, pace: &Pace, queue: &Queue<Report>, turn: Turn) {
         let mut failures = 0;
         while let Some(reports) = queue.take_async(turn, BATCH).await {
             match self.deliver(&reports).await {

@@ -112,7 +112,7 @@ pub fn cases() -> Vec<Case> {
             ),
             vec![
                 inn_from("127.0.0.1", &syn(22), "drop_martian martian:127.0.0.0/8"),
-                inn_from(OWN, &syn(22), "drop_martian land"),
+                inn_from(OWN, &syn(22), "drop_martian martian:land"),
             ],
         ),
         case(

@@ -2,6 +2,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::super::tests::{report, wait};
 use super::*;
+use crate::scans::record::Report;
 
 fn settings(path: &Path, max_bytes: u64, keep: u32) -> ReportFile {
     ReportFile {
@@ -41,14 +42,14 @@ fn one_document_a_line_for_owner_and_group() {
     let settings = settings(&path, 1 << 20, 3);
     let mut log = Log::new(&settings);
     for n in 0..3 {
-        log.append(&report(n)).unwrap();
+        log.append(&*report(n)).unwrap();
     }
     assert_eq!(ids(&path), ["s-0", "s-1", "s-2"]);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(&path) & !0o640, 0);
     assert_eq!(mode(path.parent().unwrap()) & !0o750, 0);
     // a daemon that starts again goes on in the same file
-    Log::new(&settings).append(&report(3)).unwrap();
+    Log::new(&settings).append(&*report(3)).unwrap();
     assert_eq!(ids(&path).len(), 4);
 }
 
@@ -61,7 +62,7 @@ fn rotates_by_size_and_keeps_so_many() {
     let two = settings(&path, 2 * length + 1, 2);
     let mut log = Log::new(&two);
     for n in 0..9 {
-        log.append(&report(n)).unwrap();
+        log.append(&*report(n)).unwrap();
     }
     assert_eq!(names(scratch.path()), ["scans", "scans.1", "scans.2"]);
     assert_eq!(ids(&path), ["s-8"]);
@@ -75,7 +76,7 @@ fn rotates_by_size_and_keeps_so_many() {
     // a policy that keeps fewer, and a file of before that is full
     let one = settings(&path, 1, 1);
     let mut log = Log::new(&one);
-    log.append(&report(9)).unwrap();
+    log.append(&*report(9)).unwrap();
     assert_eq!(names(scratch.path()), ["scans", "scans.1"]);
     assert_eq!(
         ids(&path),
@@ -86,8 +87,8 @@ fn rotates_by_size_and_keeps_so_many() {
 
     let none = settings(&path, 1, 0);
     let mut log = Log::new(&none);
-    log.append(&report(10)).unwrap();
-    log.append(&report(11)).unwrap();
+    log.append(&*report(10)).unwrap();
+    log.append(&*report(11)).unwrap();
     assert_eq!(names(scratch.path()), ["scans"]);
     assert_eq!(ids(&path), ["s-11"]);
 }
@@ -98,11 +99,11 @@ fn what_others_took_away_is_made_anew() {
     let path = scratch.path().join("scans");
     let settings = settings(&path, 1 << 20, 2);
     let mut log = Log::new(&settings);
-    log.append(&report(0)).unwrap();
+    log.append(&*report(0)).unwrap();
     std::fs::rename(&path, scratch.path().join("taken")).unwrap();
-    log.append(&report(1)).unwrap();
+    log.append(&*report(1)).unwrap();
     std::fs::remove_file(&path).unwrap();
-    log.append(&report(2)).unwrap();
+    log.append(&*report(2)).unwrap();
     assert_eq!(ids(&path), ["s-2"]);
     // copytruncate
     File::options()
@@ -110,7 +111,7 @@ fn what_others_took_away_is_made_anew() {
         .truncate(true)
         .open(&path)
         .unwrap();
-    log.append(&report(3)).unwrap();
+    log.append(&*report(3)).unwrap();
     assert_eq!(ids(&path), ["s-3"]);
 }
 
@@ -121,11 +122,11 @@ fn only_regular_files_are_written() {
     let target = scratch.path().join("target");
     std::os::unix::fs::symlink(&target, &link).unwrap();
     let error = Log::new(&settings(&link, 1, 1))
-        .append(&report(0))
+        .append(&*report(0))
         .unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
     assert!(!target.exists());
-    let error = Log::new(&settings(Path::new("/dev/full"), 1, 1)).append(&report(0));
+    let error = Log::new(&settings(Path::new("/dev/full"), 1, 1)).append(&*report(0));
     assert!(error.unwrap_err().to_string().contains("regular"));
 }
 

@@ -12,6 +12,8 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use crate::daemon::sandbox::confine_child;
+
 /// A transaction of 65,536 elements takes well under a second.
 const LIMIT: Duration = Duration::from_secs(15);
 /// What is kept of an error message: one about an element repeats the document.
@@ -78,20 +80,21 @@ impl Program {
     }
 
     async fn run(&self, words: &[&str], input: Vec<u8>) -> Result<Vec<u8>, NftError> {
-        let mut child = Command::new(&self.path)
+        let mut command = Command::new(&self.path);
+        command
             .args(words)
             .env("LC_ALL", "C") // its messages are read
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => {
-                    NftError::Missing(self.path.to_string_lossy().into_owned())
-                }
-                _ => NftError::Start(error),
-            })?;
+            .kill_on_drop(true);
+        confine_child(&mut command);
+        let mut child = command.spawn().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                NftError::Missing(self.path.to_string_lossy().into_owned())
+            }
+            _ => NftError::Start(error),
+        })?;
         let stdin = child.stdin.take();
         let work = async {
             let feed = async {
