@@ -25,6 +25,7 @@ mod origin;
 mod output;
 pub mod policy;
 mod privilege;
+pub mod replay;
 pub mod run;
 pub mod scans;
 pub mod status;

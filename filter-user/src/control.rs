@@ -29,6 +29,7 @@ mod peer;
 pub mod policy;
 mod recorder;
 mod remote;
+mod replay;
 mod request;
 mod scans;
 mod seats;

@@ -7,6 +7,7 @@ mod bits;
 mod engine;
 mod entries;
 mod events;
+mod hits;
 mod links;
 mod lock;
 mod managed;
@@ -77,6 +78,8 @@ const EVENT_EPOCH: Duration = Duration::from_millis(100);
 /// Changes of links and addresses come in bursts: they are looked at together after this long.
 const SETTLE: Duration = Duration::from_millis(10);
 
+/// How often the counters of rules are looked at.
+const HITS: Duration = Duration::from_mins(1);
 /// Links, addresses and attachments are compared with the kernel's even without news: netlink may lose messages, and a
 /// program that is taken off behind our back is no news to it.
 const AUDIT: Duration = Duration::from_secs(1);
@@ -193,6 +196,7 @@ impl Main {
     ) -> Result<()> {
         let mut epoch = ticker(EVENT_EPOCH);
         let mut audit = ticker(AUDIT);
+        let mut hits = ticker(HITS);
         let mut watchdog =
             ticker(sd_notify::watchdog_enabled().map_or(Duration::from_mins(1), |limit| limit / 3));
         tokio::pin!(shutdown);
@@ -228,6 +232,7 @@ impl Main {
                     }
                     self.engine.renew_event_budget();
                 }
+                _ = hits.tick() => self.policies.look_at_hits(&self.engine),
                 _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.look().await;

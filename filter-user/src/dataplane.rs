@@ -25,4 +25,4 @@ pub use bank::{Assignment, PolicyMark, PushError, Staged, UNBOUND};
 pub use flows::monotonic as now;
 pub use load::{Dataplane, LoadError, Sizes, TcProgram, XdpProgram};
 pub use pins::{Pins, detach};
-pub use shadow::{Hook, JudgeError, Judged, Place, Shadow};
+pub use shadow::{Capture, Hook, JudgeError, Judged, Place, Shadow};

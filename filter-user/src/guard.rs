@@ -13,7 +13,7 @@ use filter_common::reason::Reason;
 use crate::dataplane::JudgeError;
 use crate::explain::frame::{Mac, Packet, SOMEBODY};
 
-pub use pusher::{Connection, Pusher};
+pub use pusher::{Connection, Pusher, own_ssh_connection};
 pub use ways::{closes_every_way, takes_from_failsafe};
 
 /// Something that speaks against a policy.

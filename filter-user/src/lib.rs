@@ -17,6 +17,7 @@ pub mod generations;
 pub mod guard;
 pub mod plan;
 pub mod policy;
+pub mod replay;
 pub mod report;
 pub mod scans;
 pub mod settings;

@@ -57,6 +57,7 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
         Command::Status => cli::status::status(globals, out),
         Command::Counters(arguments) => cli::counters::counters(globals, arguments, out),
         Command::Events(arguments) => cli::events::events(globals, arguments, out),
+        Command::Replay(arguments) => cli::replay::replay(globals, arguments, out),
         Command::Explain(arguments) => cli::explain::explain(globals, arguments, out),
         Command::Scans(arguments) => cli::scans::scans(globals, arguments, out),
         Command::Block(action) => cli::block::block(globals, action, out),

@@ -14,6 +14,7 @@ pub mod pinned;
 pub mod plan;
 pub mod policy;
 pub mod rates;
+pub mod replay;
 pub mod sandbox;
 pub mod scans;
 pub mod status;

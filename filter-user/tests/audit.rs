@@ -1,6 +1,12 @@
 //! Killed at any moment, a writer leaves a record that is whole and misses nothing that was acknowledged. And a full disk
 //! is an error, never a broken chain.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at what is wrong"
+)]
+
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -94,7 +94,7 @@ fn hostile_files_are_cheap() {
             .stderr(Stdio::null())
             .status()
             .unwrap();
-        let code = if is_good { 0 } else { 1 };
+        let code = i32::from(!is_good);
         assert_eq!(status.code(), Some(code), "{name}");
         // the most of any child so far
         let peak = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();

@@ -22,6 +22,7 @@ pub mod resolver;
 pub mod scan;
 pub mod sink;
 pub mod spoof;
+pub mod ssh;
 pub mod swarm;
 pub mod visitors;
 
@@ -33,6 +34,7 @@ pub use ping::ping;
 pub use resolver::{Resolver, dig};
 pub use scan::{Port, Scan, nmap};
 pub use sink::Sink;
+pub use ssh::Sshd;
 
 use std::path::PathBuf;
 
@@ -57,6 +59,8 @@ pub fn package(program: &str) -> &str {
         "nft" => "nftables",
         "nsenter" => "util-linux",
         "ping" => "iputils-ping",
+        "ssh" | "ssh-keygen" => "openssh-client",
+        "sshd" => "openssh-server",
         same => same,
     }
 }

@@ -31,6 +31,8 @@ mod entries;
 mod explain;
 #[path = "namespaces/exposure.rs"]
 mod exposure;
+#[path = "namespaces/foresight.rs"]
+mod foresight;
 #[path = "namespaces/forged.rs"]
 mod forged;
 #[path = "namespaces/forgeries.rs"]
@@ -41,12 +43,18 @@ mod fuzz_control;
 mod hardening;
 #[path = "namespaces/interfaces.rs"]
 mod interfaces;
+#[path = "namespaces/lockout.rs"]
+mod lockout;
+#[path = "namespaces/million.rs"]
+mod million;
 #[path = "namespaces/nftables.rs"]
 mod nftables;
 #[path = "namespaces/nftables_former.rs"]
 mod nftables_former;
 #[path = "namespaces/nftables_packets.rs"]
 mod nftables_packets;
+#[path = "namespaces/policy_files.rs"]
+mod policy_files;
 #[path = "namespaces/privileges.rs"]
 mod privileges;
 #[path = "namespaces/pushes.rs"]
@@ -67,6 +75,8 @@ mod scan_kinds;
 mod scan_programs;
 #[path = "namespaces/scans.rs"]
 mod scans;
+#[path = "namespaces/schedules.rs"]
+mod schedules;
 #[path = "namespaces/shipped.rs"]
 mod shipped;
 #[path = "namespaces/signatures.rs"]

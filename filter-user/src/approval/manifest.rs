@@ -12,6 +12,7 @@
 //! is one text for a policy and a serial number: two manifests that differ in a byte are for different policies.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
@@ -159,7 +160,8 @@ impl Manifest {
     pub fn text(&self) -> String {
         let mut text = format!("{FORMAT}\nserial {}\nmain {}\n", self.serial, self.main);
         for (name, File { digest, bytes }) in &self.files {
-            text += &format!("{digest} {bytes} {name}\n");
+            // Writing into a String cannot fail.
+            let _ = writeln!(text, "{digest} {bytes} {name}");
         }
         text
     }

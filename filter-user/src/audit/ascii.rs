@@ -1,6 +1,7 @@
 //! JSON in printable ASCII only, so that no text in a record can steer a terminal, hide, or break a line; and texts cut to
 //! a length as written there.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -65,5 +66,6 @@ pub(super) fn cut(text: &mut String, limit: usize) {
     let end = fitting.last().map_or(0, |(at, c)| at + c.len_utf8());
     let whole = text.len();
     text.truncate(end);
-    *text += &format!(" [cut, of {whole} bytes]");
+    // Writing into a String cannot fail.
+    let _ = write!(text, " [cut, of {whole} bytes]");
 }

@@ -48,26 +48,54 @@ impl Filter {
 /// The directory or a file cannot be read.
 pub fn matching(directory: &Path, filter: &Filter, last: usize) -> io::Result<Vec<Record>> {
     let last = last.min(Filter::MOST);
-    let mut picked: VecDeque<Record> = VecDeque::new();
-    for path in files::list(directory)? {
-        let mut lines = match File::open(&path) {
-            Ok(file) => Lines::new(file),
-            // it was rotated away meanwhile
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        while let Some(line) = lines.next()? {
-            let Line::Whole(line) = line else {
-                continue;
-            };
-            match serde_json::from_slice::<Record>(&line) {
-                Ok(record) if filter.picks(&record) => picked.push_back(record),
-                _ => continue,
+    let mut picked = VecDeque::new();
+    // the newest file first: the others are mostly not wanted
+    for path in files::list(directory)?.iter().rev() {
+        let room = last - picked.len();
+        if room == 0 {
+            break;
+        }
+        match File::open(path) {
+            Ok(file) => {
+                for record in of_file(file, filter, room)?.into_iter().rev() {
+                    picked.push_front(record);
+                }
             }
+            // it was rotated away meanwhile
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(picked.into())
+}
+
+/// The last of one file, oldest first.
+fn of_file(file: File, filter: &Filter, last: usize) -> io::Result<VecDeque<Record>> {
+    let read = |line: &[u8]| {
+        let record = serde_json::from_slice::<Record>(line).ok();
+        record.filter(|record| filter.picks(record))
+    };
+    let mut lines = Lines::new(file);
+    let mut picked = VecDeque::new();
+    // without conditions a line need not be understood to be passed over
+    let all = *filter == Filter::default();
+    let mut waiting: VecDeque<Vec<u8>> = VecDeque::new();
+    while let Some(line) = lines.next()? {
+        let Line::Whole(line) = line else {
+            continue;
+        };
+        if all {
+            waiting.push_back(line);
+            if waiting.len() > last {
+                waiting.pop_front();
+            }
+        } else if let Some(record) = read(&line) {
+            picked.push_back(record);
             if picked.len() > last {
                 picked.pop_front();
             }
         }
     }
-    Ok(picked.into())
+    picked.extend(waiting.iter().filter_map(|line| read(line)));
+    Ok(picked)
 }

@@ -204,6 +204,17 @@ Examples:
   edgefilter explain --iface eth0 --out --to 198.51.100.7 --udp 53
   edgefilter explain --iface eth0 --pcap capture.pcap --nth 3 --json")]
     Explain(Box<Explain>),
+    /// Show which packets of a capture another policy would judge otherwise
+    ///
+    /// Every packet is judged under the policy in force and under the other one, as if the capture were all there ever
+    /// was: connections begin with their first packet in it, rate limits are never used up. Nothing is changed, counted or
+    /// remembered. What leaves is told from what arrives by the interface's own address.
+    #[command(after_help = "\
+Examples:
+  tcpdump -i eth0 -s 128 -c 100000 -w capture.pcap
+  edgefilter replay capture.pcap --policy edge.toml
+  edgefilter replay capture.pcap --policy edge.toml --iface eth0 --json | jq '.first[]'")]
+    Replay(Replay),
     /// Show scans: who probed this host, how, and what became of it
     ///
     /// Scans that go on and the last 20 that ended; with --all every one that the daemon remembers. With --json one
@@ -469,6 +480,20 @@ pub struct Events {
     /// How many of those kept to begin with [default: all; 10 with --follow]
     #[arg(long, short = 'n', value_name = "N")]
     pub last: Option<usize>,
+}
+
+/// See [`Command::Replay`].
+#[derive(Args, Debug)]
+pub struct Replay {
+    /// The capture (pcap, Ethernet), at most 64 MiB
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// The other policy
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub policy: PathBuf,
+    /// Interface that the packets were captured on [default: the only outer one]
+    #[arg(long, value_name = "INTERFACE")]
+    pub iface: Option<String>,
 }
 
 /// See [`Command::Explain`].

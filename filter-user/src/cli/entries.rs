@@ -39,7 +39,7 @@ pub fn entries(
                 let removal = control::remove_entry(server, kind, source, ports).await?;
                 out.show(&removal, |_| {
                     let lines = removal.removed.iter().map(entries::entry);
-                    lines.map(|line| format!("removed: {line}")).collect()
+                    lines.fold(String::new(), |text, line| text + "removed: " + &line)
                 })?;
             }
         }

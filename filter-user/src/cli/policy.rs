@@ -11,6 +11,7 @@ use crate::approval;
 use crate::control::policy::{
     self as control, Applied, Push, Rollback, Terms, confirm_policy, generation, generations,
 };
+use crate::guard;
 use crate::policy;
 use crate::report::policy as report;
 
@@ -108,7 +109,7 @@ fn show(applied: &Applied, out: &mut Output<'_>) -> Result<Outcome> {
 }
 
 /// The policy and all its files, checked; `None` if it has errors, which were shown.
-fn gather(
+pub(super) fn gather(
     globals: &Globals,
     file: &Path,
     terms: Terms,
@@ -146,7 +147,7 @@ fn terms(arguments: &TermsOf) -> Terms {
         confirm_seconds: arguments.confirm.map(|time| time.as_secs()),
         if_generation: arguments.if_generation,
         force: arguments.force,
-        ssh_connection: std::env::var("SSH_CONNECTION").ok(),
+        ssh_connection: guard::own_ssh_connection(),
     }
 }
 

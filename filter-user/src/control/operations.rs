@@ -12,7 +12,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::server::Service;
-use super::{audit, entries, explain, exposure, metrics, observe, openapi, policy, scans};
+use super::{audit, entries, explain, exposure, metrics, observe, openapi, policy, replay, scans};
 use crate::access::Role;
 
 /// Longest body of a request, unless its row says otherwise.
@@ -221,6 +221,7 @@ pub(super) fn table() -> Vec<Operation> {
         observe::operations(),
         explain::operations(),
         policy::operations(),
+        replay::operations(),
         entries::operations(),
         scans::operations(),
         audit::operations(),

@@ -23,11 +23,12 @@ use super::target::Target;
 use crate::access::{Actor, Role};
 use crate::approval::Approval;
 use crate::generations::Generation;
-use crate::plan::{Difference, PlanReport};
+use crate::plan::{CutFlows, Difference, PlanReport, Quiet};
 use crate::policy::{self, Bundle, Loaded};
+use crate::replay::Replayed;
 
 /// Longest a policy may take from its arrival to its being in force.
-const SWAP_TIME: Duration = Duration::from_mins(2);
+pub(super) const SWAP_TIME: Duration = Duration::from_mins(2);
 
 /// Longest time to confirm.
 pub const LONGEST_CONFIRM: Duration = Duration::from_hours(24);
@@ -95,6 +96,12 @@ pub struct Applied {
     pub overruled: Vec<String>,
     /// What it changed.
     pub difference: Difference,
+    /// Flows that were live and are dropped since.
+    #[serde(default)]
+    pub cut_flows: CutFlows,
+    /// Rules that were taken out, and rules that nothing hits.
+    #[serde(default)]
+    pub quiet: Quiet,
 }
 
 /// The answer to `GET /v1/generations`.
@@ -151,6 +158,17 @@ pub enum Order {
         /// What would change.
         answer: Answer<Result<PlanReport, Refusal>>,
     },
+    /// Say what a policy would make of a capture's packets.
+    Replay {
+        /// The capture file.
+        capture: Vec<u8>,
+        /// Where it was made.
+        interface: Option<String>,
+        /// The policy.
+        loaded: Box<Loaded>,
+        /// What would be judged otherwise.
+        answer: Answer<Result<Replayed, Refusal>>,
+    },
     /// Go back to a generation.
     Rollback {
         /// To which, and how.
@@ -182,7 +200,7 @@ impl Shared {
         self.orders.open()
     }
 
-    async fn order<T>(
+    pub(super) async fn order<T>(
         &self,
         order: impl FnOnce(Answer<Result<T, Refusal>>) -> Order,
     ) -> Result<T, Refusal> {
@@ -204,7 +222,7 @@ async fn read_push(body: Bytes) -> Result<(Box<Push>, Box<Loaded>), Refusal> {
         .unwrap_or_else(|error| Err(Refusal::Failed(error.to_string())))
 }
 
-fn read_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn read_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body)
         .map_err(|error| Refusal::Wrong(format!("this cannot be understood: {error}")))
 }
@@ -379,7 +397,7 @@ async fn show(State(context): State<Service>, UrlPath(number): UrlPath<u64>) -> 
     )
 }
 
-fn reply<T: Serialize>(done: Result<T, Refusal>) -> Response {
+pub(super) fn reply<T: Serialize>(done: Result<T, Refusal>) -> Response {
     match done {
         Ok(document) => Json(document).into_response(),
         Err(refused) => refused.into_response(),
@@ -429,7 +447,7 @@ pub async fn generation(
     document(fetch(&daemon.into(), &path).await?, ANSWER_BYTES).await
 }
 
-async fn post_json<T: DeserializeOwned>(
+pub(super) async fn post_json<T: DeserializeOwned>(
     daemon: &Target,
     path: &str,
     what: &impl Serialize,

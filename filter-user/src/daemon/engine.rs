@@ -28,9 +28,11 @@ use crate::dataplane::{
 use crate::policy::{self, Active, Loaded, Policy};
 
 mod attach;
+mod cut;
 mod describe;
 mod explain;
 mod preflight;
+mod replay;
 mod swap;
 
 pub(super) use describe::{Names, figures};
@@ -52,6 +54,8 @@ pub(super) struct Engine {
     loaded: Loaded,
     /// The rules that count at this time of the week.
     active: Active,
+    /// When they are others; `None`: never.
+    next_change: Option<SystemTime>,
     slots: RuleSlots,
     /// The tables in force: links that come and go change nothing in them.
     compiled: Arc<Compiled>,
@@ -105,16 +109,17 @@ impl Engine {
         let mut pace = Pace::default();
         pace.count_all(peers);
         pace.note(&links, &view.bindings);
-        let active = loaded.policy.active(SystemTime::now());
+        let now = SystemTime::now();
+        let active = loaded.policy.active(now);
         let compiled = compile(&loaded.policy, &active, &view.facts, &mut slots)
             .context("the policy does not fit")?;
         let compiled = Arc::new(compiled);
         let needed = Sizes::needed(&compiled)?;
         let dataplane = Dataplane::load(&pins, needed, options.flows)?;
-        let now = SystemTime::now();
         let mut engine = Self {
             options: options.clone(),
             dataplane,
+            next_change: loaded.policy.next_change(now),
             loaded,
             active,
             slots,
@@ -243,9 +248,14 @@ impl Engine {
         Ok(())
     }
 
-    /// When to look again, because changes wait that containers made.
+    /// When to look again: changes wait that containers made, or a rule begins or ceases to count.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.pace.due()
+        // what was missed is found by the look that comes every second
+        let turn = self.next_change.and_then(|at| {
+            let left = at.duration_since(SystemTime::now()).ok()?;
+            Instant::now().checked_add(left)
+        });
+        [self.pace.due(), turn].into_iter().flatten().min()
     }
 
     /// Brings slots, tables and attachments in line with the links and addresses there are.
@@ -265,11 +275,12 @@ impl Engine {
             && view.sides == self.view.sides
             && view.bound().eq(self.view.bound());
         let same_remarks = view.bindings == self.view.bindings;
-        let active = self.loaded.policy.active(SystemTime::now());
+        let now = SystemTime::now();
+        let active = self.loaded.policy.active(now);
         let same_facts = !self.behind
             && active == self.active
             && (view.facts == self.view.facts || !self.asks_for_facts());
-        self.follow_schedule(active);
+        self.follow_schedule(active, now);
         self.links = links;
         self.results = results;
         self.view = view;
@@ -319,6 +330,15 @@ impl Engine {
         })
     }
 
+    /// Packets that the rules of the policy in force have counted.
+    pub(super) fn rule_packets(&self) -> Result<Vec<(String, u64)>> {
+        let rules = self.loaded.policy.rules();
+        let ids: Vec<&str> = rules.map(|rule| rule.id.as_str()).collect();
+        let slots = ids.iter().map(|id| self.slots.slot(id));
+        let packets = counters::rule_packets(self.dataplane.pins(), slots)?;
+        Ok(ids.into_iter().map(str::to_owned).zip(packets).collect())
+    }
+
     fn is_attached(&self, ifindex: u32) -> bool {
         self.dataplane.is_attached(ifindex, self.view.side(ifindex))
     }
@@ -360,13 +380,14 @@ impl Engine {
     }
 
     /// Says which rules begin and cease to count.
-    fn follow_schedule(&mut self, active: Active) {
+    fn follow_schedule(&mut self, active: Active, now: SystemTime) {
         if active == self.active {
             return;
         }
         let resting: Vec<&str> = active.resting().collect();
         tracing::info!(?resting, "the rules that count at this time are others now");
         self.active = active;
+        self.next_change = self.loaded.policy.next_change(now);
     }
 
     /// Whether the tables depend on anything but the policy.

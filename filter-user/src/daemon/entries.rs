@@ -99,7 +99,7 @@ impl Entries {
                     if count == 0 {
                         anyhow::bail!("nobody asks any more: another task took over");
                     }
-                    self.answer(requests.drain(..).collect())?;
+                    self.answer(std::mem::take(&mut requests))?;
                 }
                 _ = tick.tick() => {
                     if let Err(error) = self.tick() {
@@ -156,7 +156,7 @@ impl Entries {
             Refusal::NotNow(format!("nothing was changed: {error}"))
         });
         for answer in pending {
-            answer(done.as_ref().map(|()| ()));
+            answer(done.as_ref().copied());
         }
         Ok(())
     }

@@ -4,12 +4,14 @@
 
 mod choose;
 mod file;
+mod undo;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::engine::{Engine, figures};
+use super::hits::Hits;
 use super::links::Watch;
 use super::settings::Keeper;
 use super::snapshot;
@@ -25,8 +27,9 @@ use crate::generations::{
     self, Clocks, Deadline, Generation, Intent, Origin, Pending, Store, StoreError,
 };
 use crate::guard::Pusher;
-use crate::plan::{self, Difference, PlanReport};
-use crate::policy::{self, Bundle, Loaded};
+use crate::plan::{self, CutFlows, Difference, PlanReport, Quiet};
+use crate::policy::{self, Bundle, Loaded, Policy};
+use crate::replay::Replayed;
 use crate::report::status::PolicyStatus;
 use crate::report::time::rfc3339;
 use crate::settings::Settings;
@@ -44,6 +47,9 @@ pub(super) struct Policies {
     current: Option<Generation>,
     /// Why the policy file, as it is now, is not in force.
     file_error: Option<String>,
+    /// What was not confirmed could not be undone, and not before this is it tried again.
+    undo_again: Option<Instant>,
+    hits: Hits,
 }
 
 /// A policy that is about to be put in force.
@@ -111,6 +117,8 @@ impl Policies {
             recorder,
             current,
             file_error: None,
+            undo_again: None,
+            hits: Hits::open(state_dir),
         }
     }
 
@@ -126,18 +134,6 @@ impl Policies {
             }
             Err(error) => self.settings_error = Some(error.to_owned()),
         }
-    }
-
-    /// How long until what is in force has to be confirmed.
-    pub(super) fn confirm_in(&self) -> Option<Duration> {
-        let pending = self.store.as_ref()?.state().pending.as_ref()?;
-        Some(match Clocks::now() {
-            Ok(now) => pending.deadline.left(&now),
-            Err(error) => {
-                tracing::error!(%error, "cannot read the clocks; what waits to be confirmed is undone now");
-                Duration::ZERO
-            }
-        })
     }
 
     /// Does what somebody asked for on the control socket.
@@ -160,6 +156,18 @@ impl Policies {
                 answer,
             } => {
                 let done = self.plan(*push, *loaded, actor, engine, watch).await;
+                let _ = answer.send(done);
+            }
+            Order::Replay {
+                capture,
+                interface,
+                loaded,
+                answer,
+            } => {
+                let interface = interface.as_deref();
+                let done = self
+                    .replay(&capture, interface, *loaded, engine, watch)
+                    .await;
                 let _ = answer.send(done);
             }
             Order::Rollback {
@@ -223,11 +231,34 @@ impl Policies {
             .prepare(loaded, mark, links, &peers)
             .map_err(|error| Refusal::Unsound(format!("{error:#}")))?;
         let objections = engine.objections(&mut prepared, &pusher(&actor, &push.terms));
+        let cut_flows = engine.cut_flows(&mut prepared);
+        let quiet = self.quiet(engine, prepared.policy());
         engine.discard(prepared);
         Ok(PlanReport {
+            quiet,
+            cut_flows,
             objections: objections.iter().map(ToString::to_string).collect(),
             difference,
         })
+    }
+
+    async fn replay(
+        &self,
+        capture: &[u8],
+        interface: Option<&str>,
+        loaded: Loaded,
+        engine: &mut Engine,
+        watch: &mut Watch,
+    ) -> Result<Replayed, Refusal> {
+        let (links, peers) = snapshot(watch, &loaded.policy)
+            .await
+            .map_err(|error| Refusal::Failed(error.to_string()))?;
+        let mut prepared = engine
+            .prepare(loaded, PolicyMark::default(), links, &peers)
+            .map_err(|error| Refusal::Unsound(format!("{error:#}")))?;
+        let replayed = engine.replay(capture, interface, &mut prepared);
+        engine.discard(prepared);
+        replayed
     }
 
     async fn rollback(
@@ -261,47 +292,6 @@ impl Policies {
         let candidate = self.again(to, actor, Origin::Rollback(to), message)?;
         self.put_in_force(candidate, &rollback.terms, engine, watch)
             .await
-    }
-
-    /// Goes back, because the time to confirm is over.
-    pub(super) async fn undo(&mut self, engine: &mut Engine, watch: &mut Watch) {
-        let Some(store) = &self.store else { return };
-        let state = store.state();
-        let Some(to) = state.pending.as_ref().map(|pending| pending.undo_to) else {
-            return;
-        };
-        let (current, actor) = (state.current, Actor::daemon("timer"));
-        let message = Some(format!("generation {current} was not confirmed in time"));
-        let terms = Terms {
-            force: true,
-            ..Terms::default()
-        };
-        let before = self.digest();
-        let done = match self.again(to, actor.clone(), Origin::Undo(current), message) {
-            Ok(candidate) => self.put_in_force(candidate, &terms, engine, watch).await,
-            Err(error) => Err(error),
-        };
-        match &done {
-            Ok(applied) => {
-                tracing::warn!(
-                    generation = applied.generation.number,
-                    undone = current,
-                    "not confirmed in time: the policy before is in force again"
-                );
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot undo what was not confirmed; tried again");
-            }
-        }
-        self.tell(
-            actor,
-            "policy.undo",
-            format!("generation {current}"),
-            before,
-            done.as_ref()
-                .map(|applied| &applied.generation)
-                .map_err(ToString::to_string),
-        );
     }
 
     /// Reads the policy file again. A bad one changes nothing and is remembered. `cause`: `reload` or `watch`.
@@ -342,7 +332,9 @@ impl Policies {
         candidate.actor = Actor::daemon(cause);
         let applied = match self.current.clone() {
             Some(record) if record.digest == digest => {
-                self.renew(candidate.loaded, record, engine, watch).await?
+                let mark = engine.mark();
+                self.renew(candidate.loaded, record, mark, engine, watch)
+                    .await?
             }
             _ => {
                 self.put_in_force(candidate, &Terms::default(), engine, watch)
@@ -353,11 +345,12 @@ impl Policies {
         Ok(applied)
     }
 
-    /// Writes the tables of the policy in force again.
+    /// Puts a policy in force that is kept already; mostly it is in force, and its tables are written again.
     async fn renew(
         &mut self,
         loaded: Loaded,
         record: Generation,
+        mark: PolicyMark,
         engine: &mut Engine,
         watch: &mut Watch,
     ) -> Result<Applied, Refusal> {
@@ -365,19 +358,20 @@ impl Policies {
             .await
             .map_err(|error| Refusal::Failed(error.to_string()))?;
         let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-        let mark = engine.mark();
         let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}"));
         let prepared = engine
             .prepare(loaded, mark, links, &peers)
             .map_err(failed)?;
         engine.commit(prepared, &peers).map_err(failed)?;
         Ok(Applied {
-            before: Some(record.digest.clone()),
+            before: self.digest(),
             generation: record,
             confirm_seconds: None,
             warnings,
             overruled: Vec::new(),
             difference: Difference::default(),
+            cut_flows: CutFlows::default(),
+            quiet: Quiet::default(),
         })
     }
 
@@ -470,8 +464,14 @@ impl Policies {
             engine.discard(prepared);
             return Err(Refusal::Conflict(overruled.join("\n")));
         }
+        // what the daemon does by itself nobody waits to read about, and it must not be late
+        let cut_flows = match actor.via {
+            Via::Daemon { .. } => CutFlows::default(),
+            _ => engine.cut_flows(&mut prepared),
+        };
         let kept = self.keep(record, &bundle, approval.as_ref(), terms);
         drop(bundle);
+        let quiet = self.quiet(engine, prepared.policy());
         let (record, pending) = match kept {
             Ok(kept) => kept,
             Err(error) => {
@@ -494,7 +494,19 @@ impl Policies {
             warnings,
             overruled,
             difference,
+            cut_flows,
+            quiet,
         })
+    }
+
+    /// Looks at what hits the rules in force.
+    pub(super) fn look_at_hits(&mut self, engine: &Engine) {
+        self.hits.look(engine);
+    }
+
+    fn quiet(&mut self, engine: &Engine, next: &Policy) -> Quiet {
+        self.hits.look(engine);
+        self.hits.quiet(engine.policy(), next, SystemTime::now())
     }
 
     /// Keeps the generation and says that it is about to be in force.

@@ -185,7 +185,7 @@ impl Watcher {
                     if changed.is_err() {
                         break;
                     }
-                    self.keeper.listed = self.listed.borrow_and_update().clone();
+                    self.keeper.listed.clone_from(&self.listed.borrow_and_update());
                     let told = Arc::clone(&self.keeper.told);
                     self.keeper.replace(told, moment()?);
                 }

@@ -19,7 +19,7 @@ use crate::compile::{AddressTables, Compiled};
 /// Words of `Control`.
 pub(super) const CONTROL_WORDS: usize = size_of::<Control>() / size_of::<u64>();
 pub(super) const GENERATION: usize = 0;
-const WILDCARD_UNTIL: usize = 1;
+pub(super) const WILDCARD_UNTIL: usize = 1;
 const EVENT_EPOCH: usize = 2;
 /// Of the bank 0; that of the other bank follows.
 const POLICIES: usize = 3;

@@ -317,6 +317,22 @@ pub fn probes_shed(pins: &Pins) -> Result<u64, LoadError> {
     Ok(counters.probes_shed)
 }
 
+/// Packets that rules have counted, by slot.
+pub fn rule_packets(
+    pins: &Pins,
+    slots: impl IntoIterator<Item = u16>,
+) -> Result<Vec<u64>, LoadError> {
+    let path = pins.state_map("RULE_COUNTERS");
+    let array = per_cpu::<pod::Counter>(pins, "RULE_COUNTERS")?;
+    slots
+        .into_iter()
+        .map(|slot| {
+            let counts = array.get(&u32::from(slot), 0).map_err(pin(&path))?;
+            Ok(counts.iter().map(|count| count.0.packets).sum())
+        })
+        .collect()
+}
+
 /// Packets dropped so far, on all interfaces, for all reasons.
 pub fn dropped(pins: &Pins) -> Result<u64, LoadError> {
     let path = pins.state_map("INTERFACE_COUNTERS");

@@ -53,7 +53,7 @@ impl EntryTable {
         let map: LpmTrie<_, pod::EntryKey, pod::EntrySpans> =
             LpmTrie::try_from(Map::LpmTrie(open(&path)?)).map_err(pin)?;
         let mut known = BTreeMap::new();
-        for item in map.iter() {
+        for item in &map {
             let (key, spans) = item.map_err(pin)?;
             if let Some(named) = named(&key) {
                 known.insert(named, spans.0);
@@ -195,10 +195,10 @@ mod tests {
     fn a_key_names_what_it_was_made_of() {
         for (source, asked) in [
             ("0.0.0.0/0", 0),
-            ("198.51.100.0/24", 6 << 16 | 443),
+            ("198.51.100.0/24", entry::asked(6, 443)),
             ("198.51.100.7/32", 0),
             ("::/0", 0),
-            ("2001:db8::/29", 17 << 16 | 53),
+            ("2001:db8::/29", entry::asked(17, 53)),
             ("2001:db8::7/128", 0),
         ] {
             let wanted = Named {

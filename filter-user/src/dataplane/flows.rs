@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::maps::{Array, HashMap, Map};
 use filter_common::flow::{self, state};
@@ -56,6 +56,30 @@ impl Dataplane {
             .map_err(pin)
     }
 
+    /// Flows that are noted and not over, until a moment; and whether there may be more.
+    pub fn noted(&self, until: Instant) -> Result<(Vec<FlowKey>, bool), LoadError> {
+        let path = self.pins.state_map("FLOWS");
+        let pin = |error: aya::maps::MapError| LoadError::Pin {
+            path: path.clone(),
+            source: Box::new(error),
+        };
+        let table: HashMap<_, pod::FlowKey, pod::FlowState> =
+            HashMap::try_from(Map::LruHashMap(open(&path)?)).map_err(pin)?;
+        let now = monotonic()?;
+        let mut noted = Vec::new();
+        for entry in table.iter() {
+            if Instant::now() >= until {
+                return Ok((noted, true));
+            }
+            let (pod::FlowKey(key), pod::FlowState(state)) = entry.map_err(pin)?;
+            let goes_on = flow::alive(&state, now) && !is_over(state.state);
+            if goes_on && !flow::is_wildcard(&key) {
+                noted.push(key);
+            }
+        }
+        Ok((noted, false))
+    }
+
     /// Notes flows that were there before. With `waiting`, UDP clients without a known peer are let wait for 30
     /// seconds: only when the filter is switched on, since anybody may answer them.
     pub fn note_existing(
@@ -105,6 +129,14 @@ impl Dataplane {
             None => Ok(noted),
         }
     }
+}
+
+/// Whether nothing comes any more.
+fn is_over(state: u32) -> bool {
+    matches!(
+        state,
+        state::TIME_WAIT | state::RESET | state::RESET_RECEIVED
+    )
 }
 
 fn state_of(existing: &ExistingFlow) -> u32 {

@@ -27,6 +27,10 @@ use super::load::{Dataplane, LoadError, OBJECT, TcProgram, XdpProgram, map_pinne
 use super::memory::MappedArray;
 use super::pins::{POLICY_MAPS, Pins, STATE_MAPS};
 use super::pod;
+mod capture;
+
+pub use capture::Capture;
+
 use super::test_run::{Context, SkbContext, TestRun, XdpContext, test_run};
 
 /// Maps that the shadow has for itself, and how many entries; the rest it shares, since no program writes them. What it
@@ -51,6 +55,17 @@ const OWN: [(&str, Option<u32>); 15] = [
 
 /// Entries of the tables of flows and fragments: more than one packet can ask for, on as many CPUs as share them.
 const STATE_ENTRIES: u32 = 1024;
+
+/// Flows of a capture that are remembered; the oldest ones are forgotten beyond.
+const CAPTURED_FLOWS: u32 = 1 << 16;
+
+/// Of a rule without rate limits.
+const UNLIMITED: RateLimits = RateLimits {
+    interval: 0,
+    tolerance: 0,
+    source_interval: 0,
+    source_tolerance: 0,
+};
 
 /// A ring buffer is a power of two of whole pages, and no page is larger than 64 KiB.
 const SMALLEST_RING: u32 = 1 << 16;
@@ -167,14 +182,22 @@ impl Dataplane {
     pub fn shadow(&mut self) -> Result<&mut Shadow, LoadError> {
         let shadow = match self.shadow.take() {
             Some(shadow) => shadow,
-            None => Box::new(Shadow::load(&self.pins, &self.policy_set)?),
+            None => Box::new(Shadow::load(&self.pins, &self.policy_set, STATE_ENTRIES)?),
         };
         Ok(self.shadow.insert(shadow))
+    }
+
+    /// Another shadow, which knows of no flow but those of the packets it is given, and judges by the policy of the bank
+    /// that this word names; without one, by that in force.
+    pub fn shadow_of_a_capture(&self, generation: Option<u64>) -> Result<Capture, JudgeError> {
+        let shadow = Shadow::load(&self.pins, &self.policy_set, CAPTURED_FLOWS)?;
+        Capture::begin(shadow, generation)
     }
 }
 
 impl Shadow {
-    fn load(pins: &Pins, policy_set: &Path) -> Result<Self, LoadError> {
+    /// `flows`: how many it has room for.
+    fn load(pins: &Pins, policy_set: &Path, flows: u32) -> Result<Self, LoadError> {
         let mut loader = EbpfLoader::new();
         let policy = POLICY_MAPS
             .iter()
@@ -186,6 +209,9 @@ impl Shadow {
             match OWN.iter().find(|(own, _)| *own == name) {
                 None => {
                     loader.map_pin_path(name, Cow::Owned(path));
+                }
+                Some(("FLOWS", _)) => {
+                    loader.map_max_entries(name, flows);
                 }
                 Some((_, Some(entries))) => {
                     loader.map_max_entries(name, *entries);
@@ -228,20 +254,13 @@ impl Shadow {
         place: Place,
         frame: &[u8],
     ) -> Result<Judged, JudgeError> {
-        for word in 0..CONTROL_WORDS {
-            let value = if word == GENERATION {
-                generation
-            } else {
-                self.live.read(word)?
-            };
-            self.control.publish(word, value)?;
-        }
+        self.copy_control(generation)?;
         self.room.own.set(0, self.room.live.get(&0, 0)?, 0)?;
         let asked = asked(frame, place.hook.way());
         self.copy_state(&asked)?;
         let mut judgement = self.run(place, frame)?;
         // which limits count, only the tables tell
-        if self.copy_rates(generation, &judgement, frame)? {
+        if self.copy_rates(generation, judgement, frame)? {
             self.copy_state(&asked)?;
             judgement = self.run(place, frame)?;
         }
@@ -261,6 +280,19 @@ impl Shadow {
             monitored: !reason.passes() && !judgement.enforced,
             flow,
         })
+    }
+
+    /// What the programs are told beside the tables, and which bank to read.
+    fn copy_control(&mut self, generation: u64) -> io::Result<()> {
+        for word in 0..CONTROL_WORDS {
+            let value = if word == GENERATION {
+                generation
+            } else {
+                self.live.read(word)?
+            };
+            self.control.publish(word, value)?;
+        }
+        Ok(())
     }
 
     /// Until when (`CLOCK_MONOTONIC` ns) a source is blocked, by itself or with its network.
@@ -332,30 +364,34 @@ impl Shadow {
     fn copy_rates(
         &mut self,
         generation: u64,
-        judgement: &Judgement,
+        judgement: Judgement,
         frame: &[u8],
     ) -> Result<bool, JudgeError> {
+        let limits = self.limits_of(generation, judgement)?;
+        let slot = u32::from(judgement.decision.rule);
+        if limits.interval != 0 {
+            self.rates.copy(slot)?;
+        }
+        if limits.source_interval != 0 {
+            for bucket in source_buckets(slot, frame) {
+                self.source_rates.copy(bucket)?;
+            }
+        }
+        Ok(limits.interval != 0 || limits.source_interval != 0)
+    }
+
+    /// The limits that the rule has that decided.
+    fn limits_of(&self, generation: u64, judgement: Judgement) -> io::Result<RateLimits> {
         let slot = judgement.decision.rule;
         let decided = matches!(
             judgement.decision.reason,
             Reason::PassRule | Reason::DropRate
         );
         if slot == 0 || !decided {
-            return Ok(false);
+            return Ok(UNLIMITED);
         }
         let bank = generation as usize & (BANKS - 1);
-        let limits = self.limits.read(bank * RULE_SLOTS + usize::from(slot))?;
-        if limits.interval != 0 {
-            self.rates.copy(slot.into())?;
-        }
-        if limits.source_interval != 0
-            && let Some((_, source)) = parse::source(frame, &parse::link(frame))
-        {
-            for bucket in rate::source_buckets(slot.into(), &source) {
-                self.source_rates.copy(bucket)?;
-            }
-        }
-        Ok(limits.interval != 0 || limits.source_interval != 0)
+        self.limits.read(bank * RULE_SLOTS + usize::from(slot))
     }
 
     fn live_flow(&self, key: Option<FlowKey>) -> Result<Option<(FlowKey, FlowState)>, MapError> {
@@ -397,6 +433,14 @@ impl Copied<Array<MapData, u64>> {
         let value = self.live.get(&index, 0)?;
         self.own.set(index, value, 0)
     }
+}
+
+/// Buckets of a packet's source under a rule.
+fn source_buckets(rule: u32, frame: &[u8]) -> impl Iterator<Item = u32> {
+    let source = parse::source(frame, &parse::link(frame));
+    source
+        .into_iter()
+        .flat_map(move |(_, source)| rate::source_buckets(rule, &source))
 }
 
 fn take(bpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {

@@ -248,7 +248,7 @@ mod tests {
             .collect()
     }
 
-    const WEB: u32 = 6 << 16 | 443;
+    const WEB: u32 = entry::asked(6, 443);
 
     #[test]
     fn a_shorter_prefix_counts_before_and_after_a_longer_one() {

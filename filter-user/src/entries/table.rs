@@ -171,7 +171,7 @@ fn checked(mut order: Order, now: Moment) -> Result<Order, TableError> {
     if until <= from || until <= now.since_boot {
         return Err(TableError::Over);
     }
-    if until - now.since_boot > *LASTING.end() {
+    if until.saturating_sub(now.since_boot) > *LASTING.end() {
         return Err(TableError::TooLong);
     }
     Ok(order)
@@ -280,7 +280,7 @@ mod tests {
         table
             .add(order(Kind::Deny, &host(7), "", 90), now())
             .unwrap();
-        let later = now().at(now().since_boot + Duration::from_secs(60));
+        let later = now().at(now().since_boot + Duration::from_mins(1));
         assert_eq!(table.expire(later).len(), ENTRIES - 1);
 
         let mut table = Table::default();

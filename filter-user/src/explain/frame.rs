@@ -230,8 +230,8 @@ mod tests {
             for fragment in [false, true] {
                 for vlan in [None, Some(5)] {
                     let packet = Packet {
-                        fragment,
                         vlan,
+                        fragment,
                         ..packet(from, to, WEB)
                     };
                     let frame = packet.frame().unwrap();

@@ -162,7 +162,7 @@ fn a_first_policy() {
         interface: "eth0",
         enforce: true,
         now: "2026-01-01T00:00:00Z",
-        watched: Some(std::time::Duration::from_secs(60)),
+        watched: Some(std::time::Duration::from_mins(1)),
     };
     let listeners = [
         listener("tcp", "0.0.0.0", 80),

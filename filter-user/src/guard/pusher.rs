@@ -5,13 +5,16 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::daemon::sandbox;
 use crate::dataplane::conntrack::{TcpSocket, tcp_sockets};
 
 /// How far up a process's ancestors are looked at.
 const ANCESTORS: usize = 64;
+
+/// Where sshd says which connection a session has (ssh(1)).
+const SSH_CONNECTION: &str = "SSH_CONNECTION";
 
 /// How many open files of a process are looked at.
 const FILES: usize = 4096;
@@ -79,16 +82,34 @@ impl Pusher {
     }
 }
 
-/// Inodes of the sockets that a process or one of its ancestors holds. The first process of all is left out: it is
-/// everybody's ancestor.
+/// What the client sends as [`Pusher::ssh_connection`]: its own, or that of its nearest ancestor, since `sudo` takes it
+/// out of the environment. The daemon may not be allowed to look for itself.
+#[must_use]
+pub fn own_ssh_connection() -> Option<String> {
+    let own = std::env::var(SSH_CONNECTION).ok();
+    own.or_else(|| {
+        let pid = i32::try_from(std::process::id()).ok()?;
+        ancestors(pid).find_map(|process| {
+            // of another user's process it cannot be read
+            let environment = fs::read(process.join("environ")).ok()?;
+            ssh_connection_in(&environment)
+        })
+    })
+}
+
+/// In an environment as the kernel shows it.
+fn ssh_connection_in(environment: &[u8]) -> Option<String> {
+    let mut variables = environment.split(|byte| *byte == 0);
+    variables.find_map(|variable| {
+        let (name, value) = std::str::from_utf8(variable).ok()?.split_once('=')?;
+        (name == SSH_CONNECTION).then(|| value.to_owned())
+    })
+}
+
+/// Inodes of the sockets that a process or one of its ancestors holds.
 fn held_by_ancestors(pid: i32) -> HashSet<u32> {
     let mut held = HashSet::new();
-    let mut next = Some(pid);
-    for _ in 0..ANCESTORS {
-        let Some(pid) = next.filter(|pid| *pid > 1) else {
-            break;
-        };
-        let process = Path::new("/proc").join(pid.to_string());
+    for process in ancestors(pid) {
         match fs::read_dir(process.join("fd")) {
             Ok(files) => held.extend(files.take(FILES).filter_map(|file| {
                 let target = fs::read_link(file.ok()?.path()).ok()?;
@@ -97,12 +118,19 @@ fn held_by_ancestors(pid: i32) -> HashSet<u32> {
             })),
             // without CAP_SYS_PTRACE; what the client says of its SSH connection is left
             Err(error) => {
-                tracing::debug!(pid, %error, "cannot tell which connections a process holds");
+                let process = process.display();
+                tracing::debug!(%process, %error, "cannot tell which connections a process holds");
             }
         }
-        next = parent(&process);
     }
     held
+}
+
+/// A process and its ancestors, below /proc. The first process of all is left out: it is everybody's ancestor.
+fn ancestors(pid: i32) -> impl Iterator<Item = PathBuf> {
+    let process = |pid: i32| Path::new("/proc").join(pid.to_string());
+    let all = std::iter::successors(Some(pid), move |pid| parent(&process(*pid)));
+    all.take_while(|pid| *pid > 1).take(ANCESTORS).map(process)
 }
 
 fn parent(process: &Path) -> Option<i32> {
@@ -140,6 +168,27 @@ mod tests {
         ] {
             assert_eq!(ssh_connection(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_environment_says_which_connection() {
+        let environment = b"HOME=/root\0XSSH_CONNECTION=1\0SSH_CONNECTION=a 1 b 2\0LANG=\xff\0";
+        let found = ssh_connection_in(environment);
+        assert_eq!(found.as_deref(), Some("a 1 b 2"));
+        assert_eq!(ssh_connection_in(b"LANG=\xff\0SSH_CONNECTION"), None);
+        assert_eq!(ssh_connection_in(b""), None);
+    }
+
+    #[test]
+    fn a_process_is_the_first_of_its_ancestors() {
+        let own = std::process::id() as i32;
+        let found: Vec<PathBuf> = ancestors(own).collect();
+        assert_eq!(
+            found.first(),
+            Some(&Path::new("/proc").join(own.to_string()))
+        );
+        assert!(found.len() > 1 && found.len() <= ANCESTORS, "{found:?}");
+        assert!(!found.contains(&PathBuf::from("/proc/1")));
     }
 
     #[test]

@@ -65,10 +65,11 @@ pub fn verified(verified: &Verified, colour: bool) -> String {
             line => format!("{}:{line}", printable(&problem.file)),
         };
         let problem = printable(&problem.what);
-        text += &format!("{place}: {}\n", paint(&problem, RED, colour));
+        // Writing into a String cannot fail, hence the ignored results.
+        let _ = writeln!(text, "{place}: {}", paint(&problem, RED, colour));
     }
     if verified.omitted > 0 {
-        text += &format!("... and {} more\n", verified.omitted);
+        let _ = writeln!(text, "... and {} more", verified.omitted);
     }
     let files = verified.files;
     let records = match verified.first {
@@ -83,9 +84,9 @@ pub fn verified(verified: &Verified, colour: bool) -> String {
     } else {
         "the record is NOT whole"
     };
-    text += &format!("{state}: {records}\n");
+    let _ = writeln!(text, "{state}: {records}");
     if let Some(head) = &verified.head {
-        text += &format!("head {head}\n");
+        let _ = writeln!(text, "head {head}");
     }
     text
 }

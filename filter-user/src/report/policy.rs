@@ -15,6 +15,8 @@ const DIGITS: usize = 12;
 #[must_use]
 pub fn plan(plan: &PlanReport, colour: bool) -> String {
     let mut text = super::plan::difference(&plan.difference, colour);
+    text += &super::plan::quiet(&plan.quiet);
+    text += &super::plan::cut_flows(&plan.cut_flows, "would cut", colour);
     for objection in &plan.objections {
         let refused = paint("would be refused:", YELLOW, colour);
         let _ = writeln!(text, "{refused} {objection}");
@@ -27,6 +29,8 @@ pub fn plan(plan: &PlanReport, colour: bool) -> String {
 pub fn applied(applied: &Applied, colour: bool) -> String {
     let record = &applied.generation;
     let mut text = super::plan::difference(&applied.difference, colour);
+    text += &super::plan::quiet(&applied.quiet);
+    text += &super::plan::cut_flows(&applied.cut_flows, "cuts", colour);
     for overruled in &applied.overruled {
         // Writing into a String cannot fail.
         let _ = writeln!(text, "{} {overruled}", paint("forced:", YELLOW, colour));

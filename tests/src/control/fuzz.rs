@@ -170,7 +170,7 @@ impl Campaign {
             0 => format!("{}/{}", operation.path, "../".repeat(dice.below(100))),
             1 => format!("/{}", "%2e%00%ff/".repeat(dice.below(200))),
             2 => "*".to_owned(),
-            _ => operation.path.clone(),
+            _ => operation.path,
         };
         let length = dice.pick(&[
             "0",

@@ -25,7 +25,14 @@ pub struct Operation {
 }
 
 /// Bodies and paths that make sense.
-const EXAMPLES: &[(&str, &str)] = &[("block.add", r#"{"source":"198.51.100.9","ttl_seconds":60}"#)];
+const EXAMPLES: &[(&str, &str)] = &[
+    ("block.add", r#"{"source":"198.51.100.9","ttl_seconds":60}"#),
+    ("policy.replay", REPLAY),
+];
+
+/// An empty capture (the header of a pcap file), and a policy that opens one port.
+const REPLAY: &str = r#"{"capture":"1MOyoQIABAAAAAAAAAAAAP//AAABAAAA",
+"bundle":{"main":"next.toml","files":{"next.toml":"version = 1\n[profiles.edge]\ninterfaces = [\"eth0\"]\n"}}}"#;
 const PARTS: &[(&str, &str)] = &[("{source}", "198.51.100.9"), ("{id}", "1")];
 
 /// All operations of a document.

@@ -182,6 +182,11 @@ impl Edgefilter {
         self.running.as_ref().map(Running::pid)
     }
 
+    /// Has the daemon read its policy there, from its next start on: another file, or a directory.
+    pub fn policy_at(&mut self, path: PathBuf) {
+        self.policy = path;
+    }
+
     /// Has the daemon see these resolvers in its resolv.conf, from its next start on.
     pub fn resolvers(&mut self, scratch: &Scratch, addresses: &[&str]) -> Result<()> {
         let lines: Vec<String> = addresses
@@ -307,14 +312,20 @@ impl Edgefilter {
         if let Some(settings) = &self.settings {
             command.arg("--settings").arg(settings);
         }
-        .arg(&self.cni_cache);
-        if let Some(settings) = &self.settings {
-            command.arg("--settings").arg(settings);
-        }
         if self.watch {
             command.arg("--watch");
         }
         Ok(command)
+    }
+
+    /// The same as a line for a shell that is in the namespace already.
+    pub fn line(&self, words: &[&str]) -> Result<String> {
+        let command = self.command(words)?;
+        // what stands behind `nsenter --net=... --`
+        let words = command.get_args().skip(2);
+        let quoted =
+            words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")));
+        Ok(quoted.collect::<Vec<_>>().join(" "))
     }
 
     /// The same, not started.

@@ -190,12 +190,11 @@ impl Maker<'_> {
     fn failsafe(&mut self) -> Vec<RawRule> {
         let count = self.dice.weighted(&[70, 20, 10]);
         let rules = (0..count).map(|_| {
-            let (protocol, ports) = match self.dice.percent(60) {
-                true => {
-                    let (protocol, ports) = self.service();
-                    (Some(protocol), ports)
-                }
-                false => (None, None),
+            let (protocol, ports) = if self.dice.percent(60) {
+                let (protocol, ports) = self.service();
+                (Some(protocol), ports)
+            } else {
+                (None, None)
             };
             RawRule {
                 protocol,

@@ -2,7 +2,7 @@
 //! there is; and asking leaves no trace.
 
 use anyhow::{Context, Result, anyhow, ensure};
-use edgefilter_tests::netns::topology::{CLIENT_V4, HOST_V4, INNER_V4, SECOND_V4};
+use edgefilter_tests::netns::topology::{CLIENT_V4, HOST_V4, INNER_V4, INNER_V6, SECOND_V4};
 use edgefilter_tests::netns::{Edge, EdgeOptions, PacketSocket, hardware_address, wait_until};
 use edgefilter_tests::packets::transport::{ACK, SYN};
 use edgefilter_tests::packets::{Icmp, Ipv4, Link, Raw, Tcp, Udp, link};
@@ -119,7 +119,7 @@ impl Arena {
             ..EdgeOptions::default()
         })?;
         let policy = format!(
-            "{POLICY}[[profiles.pods.containers.binding]]\ninterface = \"ctr0\"\naddresses = [\"{INNER_V4}\"]\n"
+            "{POLICY}[[profiles.pods.containers.binding]]\ninterface = \"ctr0\"\naddresses = [\"{INNER_V4}\", \"{INNER_V6}\"]\n"
         );
         let daemon = Edgefilter::enable(&edge.host, &edge.scratch, &policy)?;
         let second = edge.second.as_ref().context("no second peer")?;
@@ -380,5 +380,8 @@ fn train(wire: &Link, id: u16) -> Result<[Vec<u8>; 2]> {
 }
 
 fn hex(frame: &[u8]) -> String {
-    frame.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = frame.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }

@@ -40,7 +40,8 @@ fn what_listens_is_compared_with_what_is_open() -> Result<()> {
             finding["kind"] == kind && finding["prefixes"] == prefixes,
             "{finding}"
         );
-        ensure!(finding["rules"].to_string() == rules, "{finding}");
+        let named: Value = serde_json::from_str(rules)?;
+        ensure!(finding["rules"] == named, "{finding}");
         if kind != "unused" {
             ensure!(finding["listener"]["process"] == "nginx", "{finding}");
             ensure!(finding["listener"]["pid"] == server.pid(), "{finding}");

@@ -28,14 +28,15 @@ const CAPABILITIES: [(u8, &str, bool); 6] = [
     (19, "CAP_SYS_PTRACE", false),
 ];
 /// Those of the systemd unit.
-const UNIT: [u8; 4] = [39, 38, 12, 11];
+pub const UNIT: [u8; 4] = [39, 38, 12, 11];
 
 /// The daemon with these capabilities and no others, whatever root has.
-fn with(daemon: &mut Edgefilter, capabilities: &[u8]) {
-    let mut set = "--bounding-set=-all".to_owned();
-    for number in capabilities {
-        set.push_str(&format!(",+cap_{number}"));
-    }
+pub fn with(daemon: &mut Edgefilter, capabilities: &[u8]) {
+    let kept: Vec<String> = capabilities
+        .iter()
+        .map(|number| format!("+cap_{number}"))
+        .collect();
+    let set = format!("--bounding-set=-all,{}", kept.join(","));
     daemon.started_by(&["setpriv", &set]);
 }
 
@@ -68,7 +69,13 @@ fn tour(edge: &Edge, daemon: &mut Edgefilter) -> Result<()> {
     daemon.cli(&["audit", "exposure", "--json"])?.require()?;
     daemon.terminate()?;
     daemon.detach()?;
-    edge.host.run(&["ip", "link", "delete", "eth7"]).map(drop)
+    edge.host.run(&["ip", "link", "delete", "eth7"])?;
+    let tables = edge.host.run(&["nft", "list", "tables"])?.stdout;
+    ensure!(
+        !tables.contains("inet edgefilter"),
+        "detach leaves its table: {tables}"
+    );
+    Ok(())
 }
 
 fn fingerprint(status: &Value) -> String {
@@ -209,11 +216,10 @@ fn the_daemon_and_what_it_starts_are_confined() -> Result<()> {
         "{POLICY}[report.file]\npath = \"{}/scans.jsonl\"\n",
         elsewhere.path().display()
     );
+    let before = fingerprint(&daemon.status()?);
     daemon.replace_policy(&reports)?;
     daemon.hang_up()?;
-    until(&daemon, "the other policy", |status| {
-        status["scans"]["outlets"][0]["name"] == "file"
-    })?;
+    until(&daemon, "a reload", |status| fingerprint(status) != before)?;
     daemon.cli(&["block", "add", BLOCKED])?.require()?;
     until(&daemon, "a file that cannot be written", |status| {
         status["scans"]

@@ -156,8 +156,9 @@ impl Drill {
         self.killed += 1;
         let ended = command.wait(Duration::from_secs(30))?;
         let after = self.kernel()?;
+        // one that was killed before the kernel had its policy has used up a number
         ensure!(
-            after == before || after.generation == before.generation + 1,
+            after == before || after.generation > before.generation,
             "{step:?}: the kernel went from {before:?} to {after:?}"
         );
         ensure!(

@@ -156,7 +156,7 @@ fn prepare(edge: &Edge) -> Result<Edgefilter> {
         )?;
         if person != "mallory" {
             let key = fs::read_to_string(path(&format!("{person}.pub")))?;
-            signers += &format!("{person}@example.org namespaces=\"edgefilter\" {key}");
+            signers.extend([person, "@example.org namespaces=\"edgefilter\" ", &key]);
         }
     }
     edge.scratch.file("signers", signers)?;
@@ -164,7 +164,10 @@ fn prepare(edge: &Edge) -> Result<Edgefilter> {
     let signers = path("signers");
     daemon.settings(
         &edge.scratch,
-        &format!("require_signatures = 2\nallowed_signers = {signers:?}\n"),
+        &format!(
+            "require_signatures = 2\nallowed_signers = \"{}\"\n",
+            signers.display()
+        ),
     )?;
     Ok(daemon)
 }
@@ -292,11 +295,7 @@ fn no_policy_comes_in_without_two_signatures() -> Result<()> {
     ensure!(generation(&daemon)? == 4);
     let signers = edge.scratch.path().join("signers");
     let both = fs::read_to_string(&signers)?;
-    let alone: String = both
-        .lines()
-        .take(1)
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let alone: String = both.split_inclusive('\n').take(1).collect();
     fs::write(&signers, alone)?;
     let ended = daemon.cli(&["rollback", "1", "--force"])?;
     ensure!(

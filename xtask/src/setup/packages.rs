@@ -39,7 +39,8 @@ pub const PACKAGES: &[Package] = &[
     package("nftables", Purpose::Run, "masquerading for the container-like client"),
     package("nginx-light", Purpose::Run, "an HTTP server behind the filter"),
     package("nmap", Purpose::Run, "port scans: what a stranger sees"),
-    package("openssh-client", Purpose::Run, "ssh-keygen: signatures of policies"),
+    package("openssh-client", Purpose::Run, "an admin who pushes a policy by ssh; ssh-keygen signs one"),
+    package("openssh-server", Purpose::Run, "sshd: the connection that a policy must not cut"),
     package("procps", Purpose::Run, "sysctl: forwarding inside test namespaces"),
     package("python3", Purpose::Run, "a small HTTP server; runs scapy"),
     package("python3-scapy", Purpose::Run, "odd packets, made apart from our own builders"),
@@ -56,4 +57,4 @@ pub const PACKAGES: &[Package] = &[
 
 /// Services that some of the packages above enable. The tests start their own
 /// in namespaces; on the machine itself none of these has a job to do.
-pub const SERVICES: &[&str] = &["nginx.service", "iperf3.service"];
+pub const SERVICES: &[&str] = &["nginx.service", "iperf3.service", "ssh.service"];

@@ -97,7 +97,7 @@ fn fmt_says_of_each_file_what_became_of_it() {
 
 #[test]
 fn schema_is_one_document() {
-    let (outcome, text) = output(false, |out| documents::schema(out));
+    let (outcome, text) = output(false, documents::schema);
     assert_eq!(outcome, Outcome::Done);
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(document["additionalProperties"], false);

@@ -9,10 +9,9 @@ use super::super::links::Links;
 use super::super::managed::{Hooks, Managed};
 use super::super::view;
 use super::{Engine, describe};
+use crate::dataplane::conntrack::{self, ExistingFlow};
 use crate::dataplane::pod::{InterfaceLabelFields, to_bytes};
-use crate::dataplane::{
-    AttachError, Attached, Dataplane, Mode, TcProgram, XdpProgram, conntrack, counters,
-};
+use crate::dataplane::{AttachError, Attached, Dataplane, Mode, TcProgram, XdpProgram, counters};
 
 impl Engine {
     /// Attaches or replaces the programs on every managed interface; failures are remembered by interface.
@@ -184,13 +183,19 @@ impl Engine {
         }
     }
 
-    fn note_existing(&mut self, first: bool) {
+    /// Flows that the kernel knows of, those of addresses inside as their links see them too.
+    pub(super) fn established(&self) -> anyhow::Result<Vec<ExistingFlow>> {
         let facts = &self.view.facts;
         let inside = |address| match address {
             IpAddr::V4(address) => facts.inside_v4.iter().any(|net| net.contains(&address)),
             IpAddr::V6(address) => facts.inside_v6.iter().any(|net| net.contains(&address)),
         };
-        let noted = conntrack::established(inside).and_then(|flows| {
+        conntrack::established(inside)
+    }
+
+    fn note_existing(&mut self, first: bool) {
+        let noted = self.established().and_then(|flows| {
+            let facts = &self.view.facts;
             let count = self.dataplane.note_existing(&flows, facts, first)?;
             self.dataplane.flows_are_complete(count)?;
             Ok(count)

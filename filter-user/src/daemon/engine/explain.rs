@@ -127,7 +127,7 @@ fn check(name: &str, text: &str) -> DecidedBy {
 }
 
 /// The program that judges what comes in by an interface, or leaves by it.
-fn hook(hooks: Hooks, out: bool) -> Hook {
+pub(super) fn hook(hooks: Hooks, out: bool) -> Hook {
     match (hooks, out) {
         (Hooks::Outer, false) => Hook::Xdp(XdpProgram::In),
         (Hooks::Outer, true) => Hook::Tc(TcProgram::Out),
@@ -137,7 +137,7 @@ fn hook(hooks: Hooks, out: bool) -> Hook {
     }
 }
 
-fn verdict(judged: &Judged) -> Verdict {
+pub(super) fn verdict(judged: &Judged) -> Verdict {
     if judged.monitored {
         Verdict::WouldDrop
     } else if judged.passes {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::links::Links;
 use super::super::managed::{Hooks, Managed};
+use super::super::view::View;
 use super::Engine;
 use super::swap::Prepared;
 use crate::compile::RuleSlots;
@@ -46,18 +47,19 @@ impl Engine {
 }
 
 /// The tables in force, and those that are staged.
-struct Tables<'a> {
+pub(super) struct Tables<'a> {
     in_force: &'a mut Dataplane,
     /// The set that the staged tables are in, if it is another one.
     larger: Option<&'a mut Dataplane>,
     generation: u64,
     slots: &'a RuleSlots,
     links: &'a Links,
+    pub(super) view: &'a View,
     outer: Vec<Arrival>,
 }
 
 impl<'a> Tables<'a> {
-    fn new(
+    pub(super) fn new(
         in_force: &'a mut Dataplane,
         managed: &BTreeMap<u32, Managed>,
         prepared: &'a mut Prepared,
@@ -81,8 +83,34 @@ impl<'a> Tables<'a> {
             generation: prepared.filled.staged.generation(),
             slots: &prepared.slots,
             links,
+            view: &prepared.view,
             outer,
         }
+    }
+
+    /// What becomes of a frame in some place.
+    pub(super) fn judge_at(
+        &mut self,
+        under: Under,
+        place: Place,
+        frame: &[u8],
+    ) -> Result<Verdict, JudgeError> {
+        let judged = match (under, &mut self.larger) {
+            (Under::InForce, _) => self.in_force.shadow()?.judge_now(place, frame)?,
+            (Under::Staged, None) => {
+                let shadow = self.in_force.shadow()?;
+                shadow.judge(self.generation, place, frame)?
+            }
+            (Under::Staged, Some(larger)) => {
+                larger.shadow()?.judge(self.generation, place, frame)?
+            }
+        };
+        let rule = self.slots.iter().find(|(_, slot)| *slot == judged.rule);
+        Ok(Verdict {
+            passes: judged.passes,
+            reason: judged.reason,
+            rule: rule.map(|(id, _)| id.to_owned()),
+        })
     }
 
     fn is_port_or_lower(&self, ifindex: u32, of: u32) -> bool {
@@ -124,21 +152,6 @@ impl Ground for Tables<'_> {
             ifindex: arrival.ifindex,
             hook: Hook::Xdp(XdpProgram::In),
         };
-        let judged = match (under, &mut self.larger) {
-            (Under::InForce, _) => self.in_force.shadow()?.judge_now(place, frame)?,
-            (Under::Staged, None) => {
-                let shadow = self.in_force.shadow()?;
-                shadow.judge(self.generation, place, frame)?
-            }
-            (Under::Staged, Some(larger)) => {
-                larger.shadow()?.judge(self.generation, place, frame)?
-            }
-        };
-        let rule = self.slots.iter().find(|(_, slot)| *slot == judged.rule);
-        Ok(Verdict {
-            passes: judged.passes,
-            reason: judged.reason,
-            rule: rule.map(|(id, _)| id.to_owned()),
-        })
+        self.judge_at(under, place, frame)
     }
 }

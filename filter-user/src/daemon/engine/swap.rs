@@ -29,9 +29,11 @@ pub(super) struct Filled {
 pub(in crate::daemon) struct Prepared {
     pub(super) loaded: Loaded,
     active: Active,
+    /// When other rules count than those of `active`.
+    next_change: Option<SystemTime>,
     pub(super) slots: RuleSlots,
     pub(super) links: Links,
-    view: View,
+    pub(super) view: View,
     results: CniResults,
     compiled: Arc<Compiled>,
     pub(super) plan: Plan,
@@ -64,7 +66,9 @@ impl Engine {
         let results = self.cni.read();
         let former = Former::of(&self.links, &self.view.bindings);
         let view = View::new(&loaded.policy, &links, &results, peers, &former);
-        let active = loaded.policy.active(SystemTime::now());
+        let now = SystemTime::now();
+        let active = loaded.policy.active(now);
+        let next_change = loaded.policy.next_change(now);
         let compiled = compile(&loaded.policy, &active, &view.facts, &mut slots)
             .context("the policy does not fit")?;
         self.refuse_foreign_programs(&links, &view)?;
@@ -76,6 +80,7 @@ impl Engine {
         Ok(Prepared {
             loaded,
             active,
+            next_change,
             slots,
             links,
             view,
@@ -101,6 +106,7 @@ impl Engine {
         let Prepared {
             loaded,
             active,
+            next_change,
             slots,
             links,
             view,
@@ -122,6 +128,7 @@ impl Engine {
             return Err(error);
         }
         self.active = active;
+        self.next_change = next_change;
         self.loaded_at = SystemTime::now();
         self.results = results;
         self.pace.count_all(peers);

@@ -257,7 +257,8 @@ impl Policies {
     }
 }
 
-fn mark(record: &Generation) -> PolicyMark {
+/// What the kernel keeps beside the tables of a generation.
+pub(super) fn mark(record: &Generation) -> PolicyMark {
     PolicyMark {
         generation: record.number,
         digest: digest_word(&record.digest),

@@ -1,6 +1,6 @@
 //! The policy file that the daemon was started with, and the files it names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,15 @@ impl PolicyFile {
 
     /// Reads it, and all that it names.
     pub(super) fn read(&mut self) -> Result<Read, Refusal> {
-        let base = self.path.parent().unwrap_or(Path::new("")).to_owned();
+        let base = if self.path.is_dir() {
+            self.path.clone()
+        } else {
+            self.path.parent().unwrap_or(Path::new("")).to_owned()
+        };
+        // before they are read: what is written meanwhile is news
+        for (path, seen) in &mut self.seen {
+            *seen = stamp(path);
+        }
         self.watch([self.path.clone(), base.clone()]);
         self.digest = None;
         let (loaded, bundle) = policy::gather(&self.path)
@@ -61,7 +69,12 @@ impl PolicyFile {
             .files
             .keys()
             .filter_map(|name| Some(base.join(Path::new(name).parent()?)));
-        self.watch(files.chain(directories));
+        let parts: BTreeSet<PathBuf> = files
+            .chain(directories)
+            .chain([self.path.clone(), base.clone()])
+            .collect();
+        self.seen.retain(|path, _| parts.contains(path));
+        self.watch(parts);
         self.digest = Some(bundle.digest());
         Ok(Read {
             loaded,
@@ -70,11 +83,11 @@ impl PolicyFile {
         })
     }
 
+    /// Begins to watch those that are not watched yet.
     fn watch(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
-        self.seen.extend(paths.into_iter().map(|path| {
-            let stamp = stamp(&path);
-            (path, stamp)
-        }));
+        for path in paths {
+            self.seen.entry(path).or_insert_with_key(|path| stamp(path));
+        }
     }
 
     /// What was read last; `None` if it was not sound.
@@ -116,6 +129,30 @@ mod tests {
 
     const POLICY: &str = "version = 1\n[groups.a]\nfiles = [\"a.cidr\"]\n[profiles.p]\ninterfaces = [\"eth0\"]\n\
                           [[profiles.p.allow]]\nid = \"r\"\nprotocol = \"tcp\"\nports = 22\nfrom = \"@a\"\n";
+
+    #[test]
+    fn a_directory_is_watched_with_all_its_files() {
+        let scratch = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(scratch.path().join(name), text).unwrap();
+        write("10-edge.toml", POLICY);
+        write("a.cidr", "192.0.2.0/24\n");
+        let mut file = PolicyFile::new(scratch.path().to_owned());
+        file.read().unwrap();
+        assert!(!file.changed());
+        let mut changes = |what: &str| {
+            assert!(!file.changed(), "{what}: it may go on");
+            assert!(file.changed(), "{what}");
+            file.read().map(|read| read.bundle.files.len())
+        };
+        write("10-edge.toml", &format!("{POLICY}comment = \"a rule\"\n"));
+        assert_eq!(changes("a file is written").ok(), Some(2));
+        write("a.cidr", "192.0.2.0/25\n");
+        assert_eq!(changes("a list is written").ok(), Some(2));
+        write("20-more.json", "{ \"version\": 2 }");
+        assert!(changes("a file is added").is_err());
+        fs::remove_file(scratch.path().join("20-more.json")).unwrap();
+        assert_eq!(changes("a file is removed").ok(), Some(2));
+    }
 
     #[test]
     fn a_change_is_told_once_it_is_over() {

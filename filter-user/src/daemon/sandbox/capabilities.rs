@@ -48,7 +48,10 @@ pub(crate) const NEEDS: [Need; 6] = [
     Need {
         capability: Capability::CAP_SYS_PTRACE,
         purpose: "tell which process has a socket",
-        otherwise: Some("`audit exposure` names processes only when root runs it"),
+        otherwise: Some(
+            "`audit exposure` names processes only when root runs it, and of whoever pushes a policy only the \
+             connection is known that SSH_CONNECTION names",
+        ),
     },
 ];
 

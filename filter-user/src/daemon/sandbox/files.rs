@@ -1,10 +1,13 @@
 //! Which files the daemon may touch (Landlock): the system's to read, its own directories to write, and what the policy
 //! names. What it has open already, as its log, stays open.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use glob::Pattern;
 use landlock::{
     ABI, Access, AccessFs, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
     Scope, path_beneath_rules,
@@ -81,6 +84,8 @@ pub(super) fn confine(needs: &Needs) -> Result<u32> {
 struct Named {
     read: Vec<PathBuf>,
     write: Vec<PathBuf>,
+    /// Files that were looked at: those that include each other are looked at once.
+    seen: BTreeSet<PathBuf>,
 }
 
 impl Named {
@@ -99,6 +104,9 @@ impl Named {
     }
 
     fn add(&mut self, file: &Path, base: &Path) {
+        if !self.seen.insert(file.to_owned()) {
+            return;
+        }
         // what is no file, or too large, is refused later
         let fits = |found: &Metadata| found.is_file() && found.len() <= MAX_POLICY_BYTES;
         if !file.metadata().is_ok_and(|found| fits(&found)) {
@@ -130,11 +138,37 @@ impl Named {
                 ) => {
                     self.read.extend(directory(&base.join(file)));
                 }
+                ("include", toml::Value::Array(files)) => {
+                    for file in files.iter().filter_map(toml::Value::as_str) {
+                        self.include(&base.join(file));
+                    }
+                }
                 ("path", toml::Value::String(file)) => {
                     self.write
                         .extend(base.join(file).parent().map(Path::to_owned));
                 }
                 _ => self.gather(value, base),
+            }
+        }
+    }
+
+    /// Further files of a policy: what its name is a pattern of, in one directory.
+    fn include(&mut self, file: &Path) {
+        let (Some(name), Some(base)) = (file.file_name().and_then(OsStr::to_str), directory(file))
+        else {
+            return;
+        };
+        let (Ok(pattern), Ok(entries)) = (Pattern::new(name), std::fs::read_dir(&base)) else {
+            return;
+        };
+        self.read.push(base.clone());
+        for entry in entries.flatten() {
+            if entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| pattern.matches(name))
+            {
+                self.add(&entry.path(), &base);
             }
         }
     }
@@ -175,7 +209,25 @@ mod tests {
         let named = Named::of(&policy);
         assert_eq!(named.read, [base.join("lists"), base]);
         assert_eq!(named.write, [PathBuf::from("/var/log/x")]);
-        assert_eq!(Named::of(Path::new("/nonexistent")), Named::default());
+        let nothing = Named::of(Path::new("/nonexistent"));
+        assert_eq!((nothing.read, nothing.write), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn what_included_files_name() {
+        let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (base, other) = (here.path(), elsewhere.path().canonicalize().unwrap());
+        std::fs::create_dir(other.join("lists")).unwrap();
+        let policy = base.join("policy.toml");
+        // they include each other, which is refused later
+        let include = |path: &Path| format!("include = [\"{}\"]\n", path.display());
+        std::fs::write(&policy, include(&other.join("*.toml"))).unwrap();
+        let fragment = "[groups.a]\nfiles = [\"lists/a.txt\"]\n";
+        std::fs::write(other.join("a.toml"), include(&policy) + fragment).unwrap();
+        let named = Named::of(&policy);
+        for directory in [other.join("lists"), other] {
+            assert!(named.read.contains(&directory), "{named:?}");
+        }
     }
 
     #[test]

@@ -253,7 +253,7 @@ proptest! {
     #[test]
     fn json_formatted_twice_is_the_same(text in "[\\[\\]{}:, \n\"a-c0-9]{0,60}") {
         if let Ok(formatted) = format(&text, Language::Json) {
-            prop_assert_eq!(format(&formatted, Language::Json), Ok(formatted.clone()));
+            prop_assert_eq!(format(&formatted, Language::Json), Ok(formatted));
         }
     }
 }

@@ -58,12 +58,11 @@ fn every_policy_there_is_fits_the_schema() {
     }
 }
 
+/// Gets a key, and what builds a policy around a value of it.
+type See<'a> = dyn FnMut(&Key, &dyn Fn(Value) -> Value) + 'a;
+
 /// Every key there is, with a policy around its value. `place` builds what is around the table.
-fn each_key(
-    keys: &'static [Key],
-    place: &dyn Fn(Value) -> Value,
-    see: &mut dyn FnMut(&Key, &dyn Fn(Value) -> Value),
-) {
+fn each_key(keys: &'static [Key], place: &dyn Fn(Value) -> Value, see: &mut See<'_>) {
     for key in keys {
         let here = |value: Value| {
             // what the table needs beside this key
