@@ -204,12 +204,17 @@ pub fn examine(interface: &str, options: &Options) -> anyhow::Result<Report> {
     Ok(judge(interface, &reading, options))
 }
 
-/// The XDP program on an interface as `NAME (id N)`, if there is one and the kernel tells.
+/// The XDP program on an interface as `NAME (id N)`, if there is one. The kernel tells names only to who has CAP_SYS_ADMIN,
+/// which the daemon gives up.
 #[must_use]
 pub fn xdp_program(interface: &str) -> Option<String> {
     let reading = probe::read(interface, &Options::default()).ok()?;
     let program = &reading.interface.as_ref()?.xdp.first()?.program;
-    Some(format!("{} (id {})", program.name, program.id))
+    let id = program.id;
+    Some(match program.name.as_str() {
+        "" => format!("id {id}; `bpftool prog show id {id}` tells its name"),
+        name => format!("{name} (id {id})"),
+    })
 }
 
 fn judge(name: &str, reading: &reading::Reading, options: &Options) -> Report {

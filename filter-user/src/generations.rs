@@ -26,6 +26,9 @@ pub use record::{Generation, Origin};
 /// Name of the file that says what is in force.
 const STATE: &str = "state.json";
 
+/// Name of a generation that is being removed.
+const GONE: &str = ".gone";
+
 /// What the store says besides the generations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -182,10 +185,23 @@ impl Store {
         }
     }
 
-    /// Removes a generation.
+    /// Removes a generation: first its name, so that nobody ever finds half of one.
     pub fn remove(&self, number: u64) -> Result<(), StoreError> {
+        self.sweep()?;
         let path = self.directory.join(number.to_string());
-        fs::remove_dir_all(&path).map_err(at("remove", &path))
+        fs::rename(&path, self.directory.join(GONE)).map_err(at("remove", &path))?;
+        self.sweep()
+    }
+
+    /// Removes what is left of a generation that has no name any more.
+    fn sweep(&self) -> Result<(), StoreError> {
+        let path = self.directory.join(GONE);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(at("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Keeps one more generation under the next number, which `record` gets.
@@ -452,6 +468,24 @@ mod tests {
         assert!(numbers(&store).is_empty());
         store.add(record("aa"), &bundle("one"), None).unwrap();
         assert_eq!(numbers(&store), [1]);
+    }
+
+    #[test]
+    fn a_crash_while_one_is_removed_leaves_no_half_of_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut store = Store::open(scratch.path()).unwrap();
+        for _ in 0..2 {
+            store.add(record("aa"), &bundle("one"), None).unwrap();
+        }
+        // as it is after a kill in the middle
+        let gone = scratch.path().join("policy/.gone");
+        fs::rename(scratch.path().join("policy/1"), &gone).unwrap();
+        fs::remove_file(gone.join("generation.json")).unwrap();
+        let store = Store::open(scratch.path()).unwrap();
+        assert_eq!(numbers(&store), [2]);
+        store.remove(2).unwrap();
+        assert!(numbers(&store).is_empty());
+        assert!(!gone.exists());
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub fn run(globals: &Globals, arguments: &Run) -> Result<Outcome> {
         Color::Never => false,
         Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
+    allocate_large_pieces_apart();
     logging::start(&arguments.log, globals.json, colour)?;
     let sandbox = confine(globals, arguments)?;
     let options = daemon::Options {
@@ -76,6 +77,20 @@ fn confine(globals: &Globals, arguments: &Run) -> Result<SandboxStatus> {
         own: own.map(Clone::clone).to_vec(),
         write: arguments.allow_write.clone(),
     })
+}
+
+/// A policy of a million prefixes passes through memory in a few large pieces, one after the other. Each is to go back to
+/// the system when it is freed: by default glibc keeps them, in the hope of more of the kind (mallopt(3)).
+fn allocate_large_pieces_apart() {
+    #[cfg(target_env = "gnu")]
+    {
+        const LARGE: libc::c_int = 1 << 20;
+        // SAFETY: called before there are other threads, with parameters that mallopt(3) knows.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
+        }
+    }
 }
 
 /// Ends on SIGTERM or SIGINT. The signals are caught from the call on, not from the first poll.

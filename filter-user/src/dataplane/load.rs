@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use aya::maps::{MapData, MapType};
-use aya::programs::{SchedClassifier, Xdp};
+use aya::programs::{Program, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
 use filter_common::layout::{Binding, Config, RateLimits};
@@ -218,12 +219,7 @@ impl Dataplane {
         let memory = PolicyMemory::open(&policy_set, &sizes)?;
         #[cfg(feature = "bpf-log")]
         start_log(&mut bpf);
-        for which in XdpProgram::ALL {
-            xdp(&mut bpf, which)?.load().map_err(LoadError::program)?;
-        }
-        for which in TcProgram::ALL {
-            tc(&mut bpf, which)?.load().map_err(LoadError::program)?;
-        }
+        load_programs(&mut bpf)?;
         Ok(Self {
             bpf,
             pins: pins.clone(),
@@ -265,6 +261,36 @@ impl Dataplane {
     pub fn pins(&self) -> &Pins {
         &self.pins
     }
+}
+
+/// Has the kernel verify all programs, which is what loading takes its time for: side by side, as far as there are CPUs.
+fn load_programs(bpf: &mut Ebpf) -> Result<(), LoadError> {
+    let names = XdpProgram::ALL.map(XdpProgram::name);
+    for name in names.into_iter().chain(TcProgram::ALL.map(TcProgram::name)) {
+        if bpf.program(name).is_none() {
+            return Err(LoadError::Missing(name));
+        }
+    }
+    thread::scope(|scope| {
+        let loading: Vec<_> = bpf
+            .programs_mut()
+            .map(|(_, program)| {
+                scope.spawn(|| match program {
+                    Program::Xdp(program) => program.load(),
+                    Program::SchedClassifier(program) => program.load(),
+                    _ => Ok(()),
+                })
+            })
+            .collect();
+        let done: Vec<_> = loading
+            .into_iter()
+            .map(|program| match program.join() {
+                Ok(loaded) => loaded.map_err(LoadError::program),
+                Err(_) => Err(LoadError::Missing("thread to load a program in")),
+            })
+            .collect();
+        done.into_iter().collect()
+    })
 }
 
 /// Prints what the debug build of the program says, through `tracing`'s log bridge. Needs a tokio runtime.

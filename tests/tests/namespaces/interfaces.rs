@@ -152,9 +152,15 @@ fn a_foreign_xdp_program_is_named_and_left_in_place() -> Result<()> {
             refused.stderr
         );
         ensure!(
-            refused.stderr.contains(foreign::NAME) && refused.stderr.contains("eth0"),
+            refused.stderr.contains(&format!("id {before}")) && refused.stderr.contains("eth0"),
             "the refusal names neither program nor interface: {}",
             refused.stderr
+        );
+        let shown = daemon.cli(&["doctor", "eth0"])?;
+        ensure!(
+            shown.stdout.contains(foreign::NAME),
+            "doctor does not name the program: {}",
+            shown.stdout
         );
     }
     ensure!(
@@ -243,7 +249,18 @@ fn a_reload_opens_and_closes_and_a_bad_file_changes_nothing() -> Result<()> {
         daemon.counters()?.rules.contains_key("echo"),
         "the rule's counters are gone"
     );
+    // a policy that lets nobody in has to say that it is meant so
     reload(&mut daemon, STRICT)?;
+    let error = daemon.status()?.pointer("/policy/last_error").cloned();
+    ensure!(
+        error
+            .as_ref()
+            .and_then(serde_json::Value::as_str)
+            .is_some_and(|error| error.contains("lets nobody in")),
+        "status does not tell why: {error:?}"
+    );
+    judge(&daemon, vec![works("still open", ask(WORKS))])?;
+    reload(&mut daemon, &STRICT.replacen('[', "failsafe = []\n[", 1))?;
     judge(&daemon, vec![refused("closed by a reload", ask(SILENCE))])
 }
 

@@ -38,7 +38,9 @@ fn every_policy_there_is_fits_the_schema() {
         .collect();
     for entry in fs::read_dir(repository().join("configs")).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|kind| kind == "toml") {
+        // the daemon's own settings are no policy
+        let is_policy = !path.ends_with("daemon.toml");
+        if is_policy && path.extension().is_some_and(|kind| kind == "toml") {
             texts.push(fs::read_to_string(path).unwrap());
         }
     }
