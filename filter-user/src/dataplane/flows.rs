@@ -67,7 +67,7 @@ impl Dataplane {
             HashMap::try_from(Map::LruHashMap(open(&path)?)).map_err(pin)?;
         let now = monotonic()?;
         let mut noted = Vec::new();
-        for entry in table.iter() {
+        for entry in &table {
             if Instant::now() >= until {
                 return Ok((noted, true));
             }

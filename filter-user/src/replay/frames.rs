@@ -109,7 +109,7 @@ fn shorten_v4(packet: &mut [u8]) {
         total = header + (total - header) / 8 * 8;
     }
     packet[2..4].copy_from_slice(&(total as u16).to_be_bytes());
-    let first = fragments & 0x3fff == 0;
+    let first = fragments.trailing_zeros() >= 14;
     if first && packet[9] == protocol::UDP && header <= total {
         shorten_udp(&mut packet[header..total]);
     }
