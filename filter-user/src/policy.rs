@@ -37,7 +37,7 @@ mod table;
 mod validate;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use bundle::Bundle;
 pub use cidr::prefix;

@@ -300,17 +300,13 @@ async fn apply(
     Extension(actor): Extension<Actor>,
     body: Bytes,
 ) -> Response {
-    let done = async {
-        let (push, loaded) = read_push(body).await?;
-        let order = |answer| Order::Apply {
-            push,
-            loaded,
-            actor,
-            answer,
-        };
-        context.shared.order(order).await
+    let order = |push, loaded, answer| Order::Apply {
+        push,
+        loaded,
+        actor,
+        answer,
     };
-    changed(done.await)
+    changed(pushed(&context, body, order).await)
 }
 
 async fn plan(
@@ -318,17 +314,24 @@ async fn plan(
     Extension(actor): Extension<Actor>,
     body: Bytes,
 ) -> Response {
-    let done = async {
-        let (push, loaded) = read_push(body).await?;
-        let order = |answer| Order::Plan {
-            push,
-            loaded,
-            actor,
-            answer,
-        };
-        context.shared.order(order).await
+    let order = |push, loaded, answer| Order::Plan {
+        push,
+        loaded,
+        actor,
+        answer,
     };
-    reply(done.await)
+    reply(pushed(&context, body, order).await)
+}
+
+/// What becomes of a policy that was sent.
+async fn pushed<T>(
+    context: &Service,
+    body: Bytes,
+    order: impl FnOnce(Box<Push>, Box<Loaded>, Answer<Result<T, Refusal>>) -> Order,
+) -> Result<T, Refusal> {
+    let (push, loaded) = read_push(body).await?;
+    let order = |answer| order(push, loaded, answer);
+    context.shared.order(order).await
 }
 
 async fn rollback(

@@ -41,12 +41,6 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// The bank that holds it.
-    #[must_use]
-    pub fn bank(&self) -> usize {
-        (self.next & 1) as usize
-    }
-
     /// What the word that says which bank is in force has to be for a program to read it.
     #[must_use]
     pub fn generation(&self) -> u64 {

@@ -116,20 +116,8 @@ fn lost(rule: &Rule, kept: &[Rule]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::policy::{Bundle, load_bundle};
-
-    fn policy(text: &str) -> Policy {
-        let bundle = Bundle {
-            main: "edge.toml".to_owned(),
-            files: BTreeMap::from([("edge.toml".to_owned(), format!("version = 1\n{text}"))]),
-        };
-        load_bundle(&bundle)
-            .unwrap_or_else(|errors| panic!("{errors}"))
-            .policy
-    }
+    use crate::policy::tests::behind_version as policy;
 
     const EDGE: &str = "[profiles.edge]\ninterfaces = [\"eth0\"]\n";
     const SSH: &str = "[[profiles.edge.allow]]\nid = \"ssh\"\nprotocol = \"tcp\"\nports = [22]\n";

@@ -1,5 +1,6 @@
 //! The policy front end as a whole: fixtures, the reference's examples, and rubbish.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -118,6 +119,17 @@ fn the_picture_shows_the_line_at_its_place() {
     let picture = load(&path).unwrap_err().render(false, 100);
     assert!(picture.contains("protocols.toml:8:12]"), "{picture}");
     assert!(picture.contains("8 │ protocol = \"tpc\""), "{picture}");
+}
+
+/// The policy of one file, which begins behind its version.
+pub(crate) fn behind_version(text: &str) -> Policy {
+    let file = "edge.toml".to_owned();
+    let bundle = Bundle {
+        main: file.clone(),
+        files: BTreeMap::from([(file, format!("version = 1\n{text}"))]),
+    };
+    let loaded = load_bundle(&bundle).unwrap_or_else(|errors| panic!("{errors}"));
+    loaded.policy
 }
 
 /// Writes a policy and loads it.
