@@ -27,6 +27,7 @@ mod openapi;
 mod operations;
 mod peer;
 pub mod policy;
+mod read_to_end;
 mod recorder;
 mod remote;
 mod replay;
@@ -47,6 +48,7 @@ use tokio::sync::mpsc::Receiver;
 use crate::access::Directory;
 use crate::audit::Log;
 use crate::dataplane::Pins;
+use crate::report::entries::EntryStatus;
 use crate::report::event::EventRecord;
 use crate::report::scans::ScanStatus;
 use crate::report::status::{SettingsStatus, Status};
@@ -82,6 +84,7 @@ pub const RECENT_EVENTS: usize = feed::RECENT;
 pub struct Shared {
     status: RwLock<Option<Arc<Status>>>,
     scans: RwLock<Option<ScanStatus>>,
+    entry_counts: RwLock<Option<EntryStatus>>,
     events: Feed<EventRecord>,
     reports: Feed<Report>,
     requests: Mailbox<Request>,
@@ -104,7 +107,8 @@ impl Shared {
         Self::default()
     }
 
-    /// What `status` answers from now on. Its part about scans is that of [`Self::set_scans`].
+    /// What `status` answers from now on. Its parts about scans and entries are those of [`Self::set_scans`] and
+    /// [`Self::set_entries`].
     pub fn set_status(&self, status: Status) {
         *self.status.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(status));
     }
@@ -112,6 +116,14 @@ impl Shared {
     /// What `status` says of scans from now on.
     pub fn set_scans(&self, scans: ScanStatus) {
         *self.scans.write().unwrap_or_else(PoisonError::into_inner) = Some(scans);
+    }
+
+    /// What `status` says of run-time entries from now on.
+    pub fn set_entries(&self, entries: EntryStatus) {
+        *self
+            .entry_counts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(entries);
     }
 
     /// Who has which role from now on, on connections that are open as well.
@@ -251,6 +263,11 @@ impl Shared {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        let entries = self
+            .entry_counts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let (settings, warnings) = self
             .settings
             .read()
@@ -260,6 +277,7 @@ impl Shared {
         status.warnings.extend(warnings);
         Some(Status {
             scans,
+            entries,
             settings,
             ..status
         })

@@ -131,7 +131,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let reader =
         tokio::spawn(events.forward(Arc::clone(&shared), engine.names(), until(stopped.clone())));
     let (teller, told) = Teller::new(&engine);
-    let (entries, listed) = engine.entries(&shared, told.clone())?;
+    let (entries, listed) = engine.entries(Arc::clone(&shared), told.clone())?;
     let entries = tokio::spawn(entries.run(until(stopped.clone())));
     let watcher = engine.watcher(Arc::clone(&shared), told, listed)?;
     let watcher = tokio::spawn(async move {

@@ -18,4 +18,4 @@ pub use life::Life;
 pub use ports::{PORTS, Ports};
 pub use schedule::{recovered, schedule};
 pub use steady::Steady;
-pub use table::{ENTRIES, Order, Table, TableError};
+pub use table::{ENTRIES, Order, Table, TableError, comment};

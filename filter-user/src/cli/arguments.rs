@@ -598,7 +598,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   edgefilter block add 198.51.100.7
-  edgefilter block add 2001:db8:0:1::/64 --ttl 2h")]
+  edgefilter block add 2001:db8:0:1::/64 --ttl 2h --comment incident-7")]
     Add(BlockAdd),
     /// Take a block off before its time
     #[command(after_help = "\
@@ -617,6 +617,14 @@ pub struct BlockAdd {
     /// For how long, 1s to 30d [default: the policy's block_for]
     #[arg(long, value_name = "TIME", value_parser = ttl)]
     pub ttl: Option<Duration>,
+    /// Why, for the audit record
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub comment: String,
 }
 
 /// See [`Block::Remove`].

@@ -21,7 +21,8 @@ pub fn block(globals: &Globals, action: &Block, out: &mut Output<'_>) -> Result<
                 }
             }
             Block::Add(add) => {
-                let block = control::block(server, add.source, add.ttl).await?;
+                let block =
+                    control::block(server, add.source, add.ttl, add.comment.clone()).await?;
                 out.show(&block, |_| scans::block(&block))?;
             }
             Block::Remove(remove) => {

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::read_to_end::ReadToEnd;
 use super::scans::{BlockList, BlockOrder, ScanList};
 use super::target::Target;
 use crate::report::status::Status;
@@ -117,10 +118,12 @@ pub async fn block(
     daemon: impl Into<Target>,
     source: IpNet,
     ttl: Option<Duration>,
+    comment: String,
 ) -> Result<BlockRecord, ClientError> {
     let order = BlockOrder {
         source: source.to_string(),
         ttl_seconds: ttl.map(|ttl| ttl.as_secs()),
+        comment,
     };
     let body =
         serde_json::to_vec(&order).map_err(|error| ClientError::Answer(error.to_string()))?;
@@ -276,10 +279,11 @@ async fn exchange(
         daemon: daemon.to_string(),
         source: io::Error::other(error),
     };
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream))
-            .await
-            .map_err(gone)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake::<_, Full<Bytes>>(
+        TokioIo::new(ReadToEnd::new(stream)),
+    )
+    .await
+    .map_err(gone)?;
     // carries the answer's body; its errors show up there
     tokio::spawn(connection);
     let request = Request::builder()

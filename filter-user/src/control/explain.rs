@@ -1,15 +1,17 @@
 //! `/v1/explain`: what would become of a packet. The daemon's main task answers, which has the tables.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use hyper::Method;
 use tokio::sync::mpsc::Receiver;
 
 use super::Shared;
-use super::client::{ANSWER_BYTES, ClientError, document, request};
+use super::client::ClientError;
 use super::operations::Operation;
+use super::policy::{SWAP_TIME, post_json};
 use super::request::{Answer, Ask, Refusal};
 use super::server::Service;
 use super::target::Target;
@@ -30,6 +32,8 @@ pub struct Asked {
 
 impl Ask for Asked {
     const ABOUT: &'static str = "packets";
+    // the task that answers may be putting a policy in force, and the first answer takes a program to be verified
+    const TIME: Duration = SWAP_TIME;
 }
 
 impl Shared {
@@ -49,6 +53,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .takes::<Question>()
             .answers::<Explanation>()
             .body(BODY)
+            .time(SWAP_TIME)
             .only_asked(),
     ]
 }
@@ -74,9 +79,6 @@ async fn explain(State(context): State<Service>, body: Bytes) -> Response {
 impl Question {
     /// Asks the daemon.
     pub async fn ask(&self, daemon: impl Into<Target>) -> Result<Explanation, ClientError> {
-        let body =
-            serde_json::to_vec(self).map_err(|error| ClientError::Answer(error.to_string()))?;
-        let response = request(&daemon.into(), Method::POST, "/v1/explain", body.into()).await?;
-        document(response, ANSWER_BYTES).await
+        post_json(&daemon.into(), "/v1/explain", self).await
     }
 }

@@ -22,6 +22,7 @@ use super::recorder::Audited;
 use super::request::{Refusal, Request};
 use super::server::{Service, refusal};
 use crate::access::Role;
+use crate::entries;
 use crate::policy;
 use crate::scans::record::{BlockRecord, Report, ScanRecord, State as ScanState};
 
@@ -55,6 +56,9 @@ pub struct BlockOrder {
     /// For how long; without it, as long as the policy's `block_for`.
     #[serde(default)]
     pub ttl_seconds: Option<u64>,
+    /// Why, for the audit record: one line.
+    #[serde(default)]
+    pub comment: String,
 }
 
 /// A source that a block can name; otherwise why it cannot.
@@ -176,7 +180,7 @@ async fn blocks(State(context): State<Service>) -> Response {
 }
 
 async fn block(State(context): State<Service>, body: Bytes) -> Response {
-    let (source, ttl) = match order(&body) {
+    let (source, ttl, comment) = match order(&body) {
         Ok(order) => order,
         Err(why) => return Refusal::Wrong(why).into_response(),
     };
@@ -191,12 +195,13 @@ async fn block(State(context): State<Service>, body: Bytes) -> Response {
             Some(ttl) => format!("{source} for {}", humantime::format_duration(ttl)),
             None => format!("{source} for as long as the policy says"),
         },
+        message: Some(comment).filter(|comment| !comment.is_empty()),
         ..Audited::default()
     });
     answer
 }
 
-fn order(body: &[u8]) -> Result<(IpNet, Option<Duration>), String> {
+fn order(body: &[u8]) -> Result<(IpNet, Option<Duration>, String), String> {
     let order: BlockOrder = serde_json::from_slice(body)
         .map_err(|error| format!("this is no order to block: {error}"))?;
     let ttl = order.ttl_seconds.map(Duration::from_secs);
@@ -204,7 +209,8 @@ fn order(body: &[u8]) -> Result<(IpNet, Option<Duration>), String> {
         let most = policy::Scans::BLOCK.end().as_secs();
         return Err(format!("a block lasts from 1 to {most} seconds"));
     }
-    Ok((blockable(&order.source)?, ttl))
+    entries::comment(&order.comment).map_err(|error| error.to_string())?;
+    Ok((blockable(&order.source)?, ttl, order.comment))
 }
 
 async fn unblock(State(context): State<Service>, Path(source): Path<String>) -> Response {

@@ -15,7 +15,7 @@ use super::bindings::cni::{CniCache, CniResults};
 use super::bits;
 use super::entries::{Entries, Listed};
 use super::links::{Links, Peers};
-use super::managed::{Managed, Plan, assignments, is_named_exactly, plan};
+use super::managed::{Managed, Plan, assignments, is_named_exactly, plan, programs};
 use super::pace::Pace;
 use super::sandbox;
 use super::scans::{Told, Watcher};
@@ -115,7 +115,8 @@ impl Engine {
             .context("the policy does not fit")?;
         let compiled = Arc::new(compiled);
         let needed = Sizes::needed(&compiled)?;
-        let dataplane = Dataplane::load(&pins, needed, options.flows)?;
+        let mut dataplane = Dataplane::load(&pins, needed, options.flows)?;
+        dataplane.prepare(&programs(&loaded.policy))?;
         let mut engine = Self {
             options: options.clone(),
             dataplane,
@@ -177,13 +178,13 @@ impl Engine {
     }
 
     /// The ring buffer of sampled drops.
-    pub(super) fn events(&mut self) -> Result<aya::maps::RingBuf<aya::maps::MapData>> {
+    pub(super) fn events(&self) -> Result<aya::maps::RingBuf<aya::maps::MapData>> {
         Ok(self.dataplane.events()?)
     }
 
     /// The task that keeps scans and blocks.
     pub(super) fn watcher(
-        &mut self,
+        &self,
         shared: Arc<Shared>,
         told: watch::Receiver<Arc<Told>>,
         listed: watch::Receiver<Listed>,
@@ -196,15 +197,10 @@ impl Engine {
     /// The task that keeps run-time entries.
     pub(super) fn entries(
         &self,
-        shared: &Shared,
+        shared: Arc<Shared>,
         told: watch::Receiver<Arc<Told>>,
     ) -> Result<(Entries, watch::Receiver<Listed>)> {
-        Entries::new(
-            self.dataplane.pins(),
-            &self.options.state_dir,
-            shared.entry_requests(),
-            told,
-        )
+        Entries::new(self.dataplane.pins(), &self.options.state_dir, shared, told)
     }
 
     /// Names that events refer to, kept current.

@@ -19,12 +19,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::scans::{Told, moment};
 use super::ticker;
 use crate::access::Actor;
-use crate::control::{EntryRequest, Refusal};
+use crate::control::{EntryRequest, Refusal, Shared};
 use crate::dataplane::Pins;
 use crate::dataplane::entries::EntryTable;
 use crate::entries::record::{EntryOrder, EntryRecord};
-use crate::entries::{Entry, Kind, Ports, Steady, Table, TableError, recovered};
+use crate::entries::{ENTRIES, Entry, Kind, Ports, Steady, Table, TableError, recovered};
 use crate::policy::PrefixSet;
+use crate::report::entries::EntryStatus;
 use crate::scans::Moment;
 use store::Store;
 
@@ -43,6 +44,7 @@ pub(super) struct Entries {
     store: Store,
     clock: Steady,
     requests: mpsc::Receiver<EntryRequest>,
+    shared: Arc<Shared>,
     told: watch::Receiver<Arc<Told>>,
     listed: watch::Sender<Listed>,
 }
@@ -55,7 +57,7 @@ impl Entries {
     pub(super) fn new(
         pins: &Pins,
         state_dir: &Path,
-        requests: mpsc::Receiver<EntryRequest>,
+        shared: Arc<Shared>,
         told: watch::Receiver<Arc<Told>>,
     ) -> Result<(Self, watch::Receiver<Listed>)> {
         let mut kernel = EntryTable::open(pins).context("cannot open the tables of entries")?;
@@ -72,12 +74,14 @@ impl Entries {
             .replace(&table.schedule(now))
             .context("cannot put the entries in force")?;
         let (listed, receiver) = watch::channel(let_in(&table));
+        shared.set_entries(counted(&table));
         let entries = Self {
             kernel,
             table,
             store,
             clock: Steady::new(now),
-            requests,
+            requests: shared.entry_requests(),
+            shared,
             told,
             listed,
         };
@@ -206,6 +210,7 @@ impl Entries {
 
     fn adopt(&mut self, table: Table) {
         self.table = table;
+        self.shared.set_entries(counted(&self.table));
         let listed = let_in(&self.table);
         self.listed.send_if_modified(|known| {
             let other = *known != listed;
@@ -262,6 +267,16 @@ fn refusal(error: TableError) -> Refusal {
         | TableError::TooLong
         | TableError::Comment
         | TableError::Source(..) => Refusal::Wrong(text),
+    }
+}
+
+fn counted(table: &Table) -> EntryStatus {
+    let allow = table.iter().filter(|entry| entry.kind == Kind::Allow);
+    let allow = allow.count();
+    EntryStatus {
+        allow,
+        deny: table.iter().len() - allow,
+        limit: ENTRIES,
     }
 }
 

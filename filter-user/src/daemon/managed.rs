@@ -7,7 +7,7 @@ use filter_common::limits::INTERFACE_SLOTS;
 
 use super::links::Links;
 use super::view::{self, View};
-use crate::dataplane::{Assignment, Mode, UNBOUND, XdpProgram};
+use crate::dataplane::{self, Assignment, Mode, TcProgram, UNBOUND, XdpProgram};
 use crate::policy::{Hook, Policy, Profile};
 
 /// What is known of an interface that the policy names.
@@ -43,6 +43,16 @@ impl Hooks {
         }
     }
 
+    /// All of its programs.
+    pub(super) const fn programs(self) -> &'static [dataplane::Hook] {
+        use dataplane::Hook::{Tc, Xdp};
+        match self {
+            Self::Outer => &[Xdp(XdpProgram::In), Tc(TcProgram::Out)],
+            Self::Container => &[Tc(TcProgram::Send), Tc(TcProgram::Deliver)],
+            Self::ContainerXdp => &[Xdp(XdpProgram::Send), Tc(TcProgram::Deliver)],
+        }
+    }
+
     /// The program that has to be on the interface, if it is one that `ip link` shows.
     pub(super) fn xdp(self) -> Option<XdpProgram> {
         match self {
@@ -51,6 +61,12 @@ impl Hooks {
             Self::ContainerXdp => Some(XdpProgram::Send),
         }
     }
+}
+
+/// The programs that a policy takes, on the interfaces it names that are there and on those to come.
+pub(super) fn programs(policy: &Policy) -> Vec<dataplane::Hook> {
+    let hooks = policy.profiles.iter().map(Hooks::of);
+    hooks.flat_map(Hooks::programs).copied().collect()
 }
 
 impl Managed {

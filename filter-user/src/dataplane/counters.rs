@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use filter_common::layout::Counter;
 use filter_common::limits::{INTERFACE_SLOTS, RULE_SLOTS};
 use filter_common::reason::Reason;
@@ -11,7 +11,7 @@ use filter_common::scan::Pattern;
 use serde::Serialize;
 
 use super::attach::Mode;
-use super::load::{Dataplane, LoadError, open};
+use super::load::{Dataplane, LoadError, open, ring};
 use super::pins::Pins;
 use super::pod::{self, InterfaceLabelFields, to_bytes, to_text};
 
@@ -351,11 +351,7 @@ pub fn dropped(pins: &Pins) -> Result<u64, LoadError> {
 
 impl Dataplane {
     /// The ring buffer of sampled drops.
-    pub fn events(&mut self) -> Result<aya::maps::RingBuf<MapData>, LoadError> {
-        let map = self
-            .bpf
-            .take_map("EVENTS")
-            .ok_or(LoadError::Missing("EVENTS"))?;
-        aya::maps::RingBuf::try_from(map).map_err(|error| LoadError::Program(Box::new(error)))
+    pub fn events(&self) -> Result<RingBuf<MapData>, LoadError> {
+        ring(&self.bpf, "EVENTS")
     }
 }

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use aya::maps::{MapData, MapType};
+use aya::maps::{Map, MapData, MapType, RingBuf};
 use aya::programs::{Program, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
@@ -22,7 +23,7 @@ use ipnet::IpNet;
 use super::bank::CONTROL_WORDS;
 use super::memory::MappedArray;
 use super::pins::{POLICY_MAPS, Pins, STATE_MAPS};
-use super::shadow::Shadow;
+use super::shadow::{Hook, Shadow};
 
 /// The program, built by `build.rs`.
 pub(super) static OBJECT: &[u8] =
@@ -182,8 +183,9 @@ pub(super) struct PolicyMemory {
 }
 
 impl Dataplane {
-    /// Loads the programs on a policy set with room for `needed`: the pinned one if it is large enough, else a new one.
-    /// What is attached stays as it is until [`Dataplane::attach_xdp`].
+    /// Opens the tables, with a policy set that has room for `needed`: the pinned one if it is large enough, else a new
+    /// one. Programs are loaded by [`Dataplane::prepare`], or when they are first asked for. What is attached stays as it
+    /// is until [`Dataplane::attach_xdp`].
     pub fn load(pins: &Pins, needed: Sizes, flows: u32) -> Result<Self, LoadError> {
         let (policy_set, sizes) = match adoptable(pins, &needed)? {
             Some(found) => found,
@@ -215,11 +217,10 @@ impl Dataplane {
             .map_max_entries("SCAN_CELLS", (cpus()? * SCAN_CELLS) as u32)
             .map_max_entries("CELLS6", sizes.cells6 as u32 * banks)
             .map_max_entries("MATRIX", (sizes.matrix / MATRIX_ROW) as u32 * banks);
-        let mut bpf = loader.load(OBJECT).map_err(LoadError::program)?;
+        let bpf = loader.load(OBJECT).map_err(LoadError::program)?;
         let memory = PolicyMemory::open(&policy_set, &sizes)?;
         #[cfg(feature = "bpf-log")]
-        start_log(&mut bpf);
-        load_programs(&mut bpf)?;
+        let bpf = logging(bpf);
         Ok(Self {
             bpf,
             pins: pins.clone(),
@@ -239,6 +240,31 @@ impl Dataplane {
     /// Removes the pins of sets and maps that nothing attached uses any more. Call it after everything was attached.
     pub fn retire_others(&self) -> io::Result<()> {
         self.pins.retire(&self.policy_set)
+    }
+
+    /// Has the kernel verify programs, which is what a start takes its time for: side by side, as far as there are CPUs.
+    pub fn prepare(&mut self, programs: &[Hook]) -> Result<(), LoadError> {
+        let wanted = |name: &str| programs.iter().any(|hook| hook.name() == name);
+        thread::scope(|scope| {
+            let programs = self.bpf.programs_mut();
+            let loading: Vec<_> = programs
+                .filter(|(name, _)| wanted(name))
+                .map(|(_, program)| scope.spawn(|| loaded(program)))
+                .collect();
+            let done: Vec<_> = loading
+                .into_iter()
+                .map(|program| match program.join() {
+                    Ok(loaded) => loaded,
+                    Err(_) => Err(LoadError::Missing("thread to load a program in")),
+                })
+                .collect();
+            done.into_iter().collect()
+        })
+    }
+
+    /// A program, to be run or looked at.
+    pub fn program(&mut self, which: Hook) -> Result<BorrowedFd<'_>, LoadError> {
+        program(&mut self.bpf, which)
     }
 
     /// A program that runs on a frame.
@@ -263,40 +289,10 @@ impl Dataplane {
     }
 }
 
-/// Has the kernel verify all programs, which is what loading takes its time for: side by side, as far as there are CPUs.
-fn load_programs(bpf: &mut Ebpf) -> Result<(), LoadError> {
-    let names = XdpProgram::ALL.map(XdpProgram::name);
-    for name in names.into_iter().chain(TcProgram::ALL.map(TcProgram::name)) {
-        if bpf.program(name).is_none() {
-            return Err(LoadError::Missing(name));
-        }
-    }
-    thread::scope(|scope| {
-        let loading: Vec<_> = bpf
-            .programs_mut()
-            .map(|(_, program)| {
-                scope.spawn(|| match program {
-                    Program::Xdp(program) => program.load(),
-                    Program::SchedClassifier(program) => program.load(),
-                    _ => Ok(()),
-                })
-            })
-            .collect();
-        let done: Vec<_> = loading
-            .into_iter()
-            .map(|program| match program.join() {
-                Ok(loaded) => loaded.map_err(LoadError::program),
-                Err(_) => Err(LoadError::Missing("thread to load a program in")),
-            })
-            .collect();
-        done.into_iter().collect()
-    })
-}
-
 /// Prints what the debug build of the program says, through `tracing`'s log bridge. Needs a tokio runtime.
 #[cfg(feature = "bpf-log")]
-fn start_log(bpf: &mut Ebpf) {
-    match aya_log::EbpfLogger::init(bpf) {
+fn logging(mut bpf: Ebpf) -> Ebpf {
+    match aya_log::EbpfLogger::init(&mut bpf) {
         Ok(mut logger) => {
             tokio::spawn(async move {
                 let mut ticker = tokio::time::interval(std::time::Duration::from_millis(100));
@@ -308,18 +304,56 @@ fn start_log(bpf: &mut Ebpf) {
         }
         Err(error) => tracing::warn!(%error, "the program does not log"),
     }
+    bpf
 }
 
-pub(super) fn xdp(bpf: &mut Ebpf, which: XdpProgram) -> Result<&mut Xdp, LoadError> {
-    bpf.program_mut(which.name())
-        .and_then(|program| program.try_into().ok())
-        .ok_or(LoadError::Missing(which.name()))
+/// Loads a program that is not. Its maps have to be there still: what it reads of them is their descriptors.
+fn loaded(program: &mut Program) -> Result<(), LoadError> {
+    if program.fd().is_ok() {
+        return Ok(());
+    }
+    match program {
+        Program::Xdp(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        _ => return Ok(()),
+    }
+    .map_err(LoadError::program)
 }
 
-pub(super) fn tc(bpf: &mut Ebpf, which: TcProgram) -> Result<&mut SchedClassifier, LoadError> {
-    bpf.program_mut(which.name())
-        .and_then(|program| program.try_into().ok())
-        .ok_or(LoadError::Missing(which.name()))
+fn named<'a, T>(bpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, LoadError>
+where
+    &'a mut T: TryFrom<&'a mut Program>,
+{
+    let program = bpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+    loaded(program)?;
+    program.try_into().map_err(|_| LoadError::Missing(name))
+}
+
+fn xdp(bpf: &mut Ebpf, which: XdpProgram) -> Result<&mut Xdp, LoadError> {
+    named(bpf, which.name())
+}
+
+fn tc(bpf: &mut Ebpf, which: TcProgram) -> Result<&mut SchedClassifier, LoadError> {
+    named(bpf, which.name())
+}
+
+/// A program, loaded if it is not yet.
+pub(super) fn program(bpf: &mut Ebpf, which: Hook) -> Result<BorrowedFd<'_>, LoadError> {
+    let fd = match which {
+        Hook::Xdp(which) => xdp(bpf, which)?.fd(),
+        Hook::Tc(which) => tc(bpf, which)?.fd(),
+    };
+    Ok(fd.map_err(LoadError::program)?.as_fd())
+}
+
+/// A ring buffer of an object. The object keeps its own descriptor, which programs that are loaded later refer to.
+pub(super) fn ring(bpf: &Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {
+    let Some(Map::RingBuf(ring)) = bpf.map(name) else {
+        return Err(LoadError::Missing(name));
+    };
+    let own = ring.fd().as_fd().try_clone_to_owned()?;
+    let data = MapData::from_fd(own).map_err(LoadError::program)?;
+    RingBuf::try_from(Map::RingBuf(data)).map_err(LoadError::program)
 }
 
 /// Compares every pinned map with what the program expects: aya adopts a pin without a look at it.

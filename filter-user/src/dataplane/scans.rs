@@ -15,7 +15,7 @@ use filter_common::scan::{self, Pattern};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::flows::monotonic;
-use super::load::{Dataplane, LoadError, map_file, open};
+use super::load::{Dataplane, LoadError, map_file, open, ring};
 use super::memory::MappedArray;
 use super::pins::Pins;
 use super::pod;
@@ -227,12 +227,8 @@ impl ScanTables {
 
 impl Dataplane {
     /// The ring buffer of probes.
-    pub fn probes(&mut self) -> Result<RingBuf<MapData>, LoadError> {
-        let map = self
-            .bpf
-            .take_map("PROBES")
-            .ok_or(LoadError::Missing("PROBES"))?;
-        RingBuf::try_from(map).map_err(LoadError::program)
+    pub fn probes(&self) -> Result<RingBuf<MapData>, LoadError> {
+        ring(&self.bpf, "PROBES")
     }
 }
 

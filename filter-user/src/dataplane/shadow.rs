@@ -8,7 +8,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
@@ -23,7 +22,7 @@ use filter_common::scan;
 use filter_common::verdict::{Asked, Way, asked};
 
 use super::bank::{CONTROL_WORDS, GENERATION};
-use super::load::{Dataplane, LoadError, OBJECT, TcProgram, XdpProgram, map_pinned, open, tc, xdp};
+use super::load::{Dataplane, LoadError, OBJECT, TcProgram, XdpProgram, map_pinned, open, program};
 use super::memory::MappedArray;
 use super::pins::{POLICY_MAPS, Pins, STATE_MAPS};
 use super::pod;
@@ -80,6 +79,14 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// Its name in the object.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Xdp(which) => which.name(),
+            Self::Tc(which) => which.name(),
+        }
+    }
+
     /// Which way a packet goes that this program judges.
     pub fn way(self) -> Way {
         match self {
@@ -321,23 +328,7 @@ impl Shadow {
             context: Some(context),
             ..TestRun::once(frame)
         };
-        let program = match place.hook {
-            Hook::Xdp(which) => {
-                let program = xdp(&mut self.bpf, which)?;
-                if program.fd().is_err() {
-                    program.load().map_err(LoadError::program)?;
-                }
-                program.fd()
-            }
-            Hook::Tc(which) => {
-                let program = tc(&mut self.bpf, which)?;
-                if program.fd().is_err() {
-                    program.load().map_err(LoadError::program)?;
-                }
-                program.fd()
-            }
-        };
-        let program = program.map_err(LoadError::program)?.as_fd();
+        let program = program(&mut self.bpf, place.hook)?;
         let ran = test_run(program, run).map_err(|source| JudgeError::Run {
             length: frame.len(),
             ifindex: place.ifindex,

@@ -164,9 +164,7 @@ fn checked(mut order: Order, now: Moment) -> Result<Order, TableError> {
     if ports > PORTS {
         return Err(TableError::Ports(ports));
     }
-    if order.comment.len() > COMMENT || order.comment.chars().any(char::is_control) {
-        return Err(TableError::Comment);
-    }
+    comment(&order.comment)?;
     let (from, until) = order.life.window(now);
     if until <= from || until <= now.since_boot {
         return Err(TableError::Over);
@@ -175,6 +173,14 @@ fn checked(mut order: Order, now: Moment) -> Result<Order, TableError> {
         return Err(TableError::TooLong);
     }
     Ok(order)
+}
+
+/// Whether a text may stand in lists and records.
+pub fn comment(text: &str) -> Result<(), TableError> {
+    if text.len() > COMMENT || text.chars().any(char::is_control) {
+        return Err(TableError::Comment);
+    }
+    Ok(())
 }
 
 fn sorted(mut ports: Vec<Ports>) -> Vec<Ports> {

@@ -1,11 +1,37 @@
 //! Run-time entries as text.
 
+use std::fmt::Write as _;
 use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::scans::source;
 use super::{printable, table};
 use crate::entries::Ports;
 use crate::entries::record::EntryRecord;
+
+/// How many entries there are, as `edgefilter status` says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EntryStatus {
+    /// Entries that let in, those to come included.
+    pub allow: usize,
+    /// Entries that keep out, those to come included.
+    pub deny: usize,
+    /// Most of both kinds together.
+    pub limit: usize,
+}
+
+impl EntryStatus {
+    pub(super) fn render(&self, text: &mut String) {
+        // Writing into a String cannot fail.
+        let _ = writeln!(
+            text,
+            "entries: {} to let in, {} to keep out, of at most {}",
+            self.allow, self.deny, self.limit
+        );
+    }
+}
 
 /// A line for each.
 #[must_use]

@@ -158,6 +158,16 @@ impl Metrics {
             "Sources that are blocked",
             scans.map_or(0, |scans| scans.blocks as u64),
         )?;
+        let entries = status.entries.as_ref();
+        gauge.write(
+            "entries",
+            "Run-time entries, those to come included",
+            [
+                ("allow", entries.map_or(0, |entries| entries.allow as u64)),
+                ("deny", entries.map_or(0, |entries| entries.deny as u64)),
+            ]
+            .map(|(kind, count)| (vec![("kind", kind)], count)),
+        )?;
         gauge.one(
             "warnings",
             "Things that `edgefilter status` says somebody should look at",
@@ -223,6 +233,7 @@ fn gauge(value: u64) -> ConstGauge<i64> {
 mod tests {
     use super::*;
     use crate::report::counters::tests::sample;
+    use crate::report::entries::EntryStatus;
     use crate::report::status::{InterfaceStatus, PolicyStatus};
 
     #[test]
@@ -242,6 +253,10 @@ mod tests {
                 attached: true,
                 ..InterfaceStatus::default()
             }],
+            entries: Some(EntryStatus {
+                allow: 2,
+                ..EntryStatus::default()
+            }),
             ..Status::default()
         };
         let metrics = Metrics {
@@ -258,6 +273,7 @@ mod tests {
             "edgefilter_rule_packets_total{rule=\"https\",profile=\"edge\"} 10",
             "# TYPE edgefilter_generation gauge",
             "edgefilter_generation 7",
+            "edgefilter_entries{kind=\"allow\"} 2",
             "edgefilter_policy_generation 12",
             "edgefilter_policy_load_ok 1",
             "edgefilter_policy_rules 3",

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::entries::EntryStatus;
 use super::pinned::KernelPolicy;
 use super::printable;
 use super::sandbox::SandboxStatus;
@@ -37,6 +38,9 @@ pub struct Status {
     /// Scans, blocks and where they are reported to; `None` until they are followed.
     #[serde(default)]
     pub scans: Option<ScanStatus>,
+    /// Run-time entries; `None` until they are kept.
+    #[serde(default)]
+    pub entries: Option<EntryStatus>,
     /// What the daemon has given up; `None` if it is an older one.
     #[serde(default)]
     pub sandbox: Option<SandboxStatus>,
@@ -189,6 +193,9 @@ impl Status {
         self.render_interfaces(&mut text, colour);
         if let Some(scans) = &self.scans {
             scans.render(&mut text, colour);
+        }
+        if let Some(entries) = &self.entries {
+            entries.render(&mut text);
         }
         if let Some(sandbox) = &self.sandbox {
             sandbox.render(&mut text, colour);
@@ -486,6 +493,11 @@ mod tests {
                 },
             ],
             scans: Some(scan_status()),
+            entries: Some(EntryStatus {
+                allow: 2,
+                deny: 1,
+                limit: 1024,
+            }),
             sandbox: None,
             warnings: vec!["edge.toml:9:1: warning: never matches".to_owned()],
         }
@@ -529,6 +541,7 @@ mod tests {
                 "  file: ok; 12 sent",
                 "  webhook: connection\u{fffd} refused; 4 sent, 1000 waiting, 5 lost",
                 "  nftables: ok; 1 source dropped",
+                "entries: 2 to let in, 1 to keep out, of at most 1024",
                 "warning: edge.toml:9:1: warning: never matches",
             ]
         );

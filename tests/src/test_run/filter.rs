@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -69,6 +69,17 @@ enum Hook {
     Deliver,
 }
 
+impl Hook {
+    const fn program(self) -> dataplane::Hook {
+        match self {
+            Self::In => dataplane::Hook::Xdp(XdpProgram::In),
+            Self::Out => dataplane::Hook::Tc(TcProgram::Out),
+            Self::Send => dataplane::Hook::Tc(TcProgram::Send),
+            Self::Deliver => dataplane::Hook::Tc(TcProgram::Deliver),
+        }
+    }
+}
+
 /// What the filter did with a packet, by its return value and its counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -86,7 +97,6 @@ pub struct Verdict {
 pub struct Filter {
     place: Place,
     dataplane: Dataplane,
-    programs: [OwnedFd; 4],
     slots: RuleSlots,
     pushed: Option<(String, HostFacts, Option<World>)>,
     /// Whether `lo` stands for a container link under the policy in force.
@@ -145,7 +155,7 @@ impl Filter {
             cells6: 0,
             matrix: 0,
         };
-        let mut dataplane = load(&pins, nothing)?;
+        let dataplane = load(&pins, nothing)?;
         let maps = Maps {
             interfaces: Map::state(&bpffs, "INTERFACE_COUNTERS")?,
             rules: Map::state(&bpffs, "RULE_COUNTERS")?,
@@ -159,7 +169,6 @@ impl Filter {
         let scans = ScanTables::open(&pins)?;
         let mut filter = Self {
             place,
-            programs: programs(&mut dataplane)?,
             dataplane,
             scans,
             entries: EntryTable::open(&pins)?,
@@ -204,14 +213,16 @@ impl Filter {
         let world = world.cloned().unwrap_or_default();
         let assignments = assignment::assignments(&policy, text, &world);
         self.push_compiled(&compiled, &assignments)?;
-        self.block_as_in(&world)?;
-        self.list_entries(&entries::of(&world))?;
         let judges = assignments
             .iter()
             .filter_map(|assignment| assignment.profile);
         self.container = judges
             .filter_map(|index| policy.profiles.get(index))
             .any(|profile| profile.containers.is_some());
+        self.prepare()?;
+        // what ends by itself begins now: nothing that takes time comes after
+        self.block_as_in(&world)?;
+        self.list_entries(&entries::of(&world))?;
         self.pushed = Some(wanted);
         self.read_all()
     }
@@ -268,6 +279,17 @@ impl Filter {
         Ok(())
     }
 
+    /// Loads what judges on this side, which takes longer than some tests let anything last.
+    fn prepare(&mut self) -> Result<()> {
+        let hooks = if self.container {
+            [Hook::Send, Hook::Deliver]
+        } else {
+            [Hook::In, Hook::Out]
+        };
+        self.dataplane.prepare(&hooks.map(Hook::program))?;
+        Ok(())
+    }
+
     fn push_compiled(&mut self, compiled: &Compiled, assignments: &[Assignment]) -> Result<()> {
         match self
             .dataplane
@@ -275,7 +297,6 @@ impl Filter {
         {
             Err(PushError::TooLarge(needed)) => {
                 self.dataplane = load(&self.pins, needed)?;
-                self.programs = programs(&mut self.dataplane)?;
                 self.dataplane.retire_others()?;
                 self.dataplane
                     .push(compiled, assignments, PolicyMark::default())?;
@@ -375,7 +396,7 @@ impl Filter {
 
     fn skb(&mut self, hook: Hook, frame: &[u8]) -> Result<Option<Verdict>> {
         let told = self.shadow_says(hook, LOOPBACK, frame);
-        let program = self.programs[hook as usize].as_fd();
+        let program = self.dataplane.program(hook.program())?;
         match test_run(program, TestRun::once(frame)) {
             Ok(ran) => self.counted(hook, ran, frame.len(), told?).map(Some),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) && frame.len() < 14 + 40 => {
@@ -405,7 +426,7 @@ impl Filter {
             }
             Some(_) => None,
         };
-        let ran = test_run(self.programs[hook as usize].as_fd(), run)
+        let ran = test_run(self.dataplane.program(hook.program())?, run)
             .with_context(|| format!("the kernel does not run the program on {length} bytes"))?;
         self.counted(hook, ran, length, told)
     }
@@ -415,12 +436,7 @@ impl Filter {
         if !self.asks_shadow {
             return Ok(None);
         }
-        let hook = match hook {
-            Hook::In => dataplane::Hook::Xdp(XdpProgram::In),
-            Hook::Out => dataplane::Hook::Tc(TcProgram::Out),
-            Hook::Send => dataplane::Hook::Tc(TcProgram::Send),
-            Hook::Deliver => dataplane::Hook::Tc(TcProgram::Deliver),
-        };
+        let hook = hook.program();
         let place = dataplane::Place { ifindex, hook };
         Ok(Some(self.dataplane.shadow()?.judge_now(place, frame)?))
     }
@@ -740,9 +756,11 @@ impl Filter {
     }
 
     /// The ingress program, for runs of one's own. What they count must be `forgiven` afterwards.
-    #[must_use]
-    pub fn ingress_program(&self) -> BorrowedFd<'_> {
-        self.programs[0].as_fd()
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn ingress_program(&mut self) -> Result<BorrowedFd<'_>> {
+        Ok(self.dataplane.program(Hook::In.program())?)
     }
 
     /// Takes the counters as they are now for the state before the next packet.
@@ -791,25 +809,6 @@ impl Filter {
 
 fn load(pins: &Pins, needed: Sizes) -> Result<Dataplane> {
     Dataplane::load(pins, needed, FLOWS).context("cannot load the programs")
-}
-
-/// In the order of [`Hook`].
-fn programs(dataplane: &mut Dataplane) -> Result<[OwnedFd; 4]> {
-    let ingress = dataplane
-        .xdp(XdpProgram::In)?
-        .fd()?
-        .as_fd()
-        .try_clone_to_owned()?;
-    let mut tc = |which| -> Result<OwnedFd> {
-        let program = dataplane.tc(which)?.fd()?.as_fd();
-        Ok(program.try_clone_to_owned()?)
-    };
-    Ok([
-        ingress,
-        tc(TcProgram::Out)?,
-        tc(TcProgram::Send)?,
-        tc(TcProgram::Deliver)?,
-    ])
 }
 
 /// What the daemon would say about an interface `lo` of which nothing is known; nothing where no profile names it.

@@ -395,8 +395,8 @@ fn a_source_is_an_address_or_a_64() -> Result<()> {
 }
 
 /// Sends a frame without a look at the counters.
-fn send(filter: &Filter, frame: &[u8]) -> Result<()> {
-    test_run(filter.ingress_program(), TestRun::once(frame))?;
+fn send(filter: &mut Filter, frame: &[u8]) -> Result<()> {
+    test_run(filter.ingress_program()?, TestRun::once(frame))?;
     Ok(())
 }
 
@@ -462,10 +462,10 @@ fn a_scan_beneath_a_flood_of_random_sources_is_reported() -> Result<()> {
         // every source once (a permutation of 32 bits), never the scanner
         let source = packet.wrapping_mul(0x9e37_79b1).wrapping_add(1);
         flood[NETWORK + 12..NETWORK + 16].copy_from_slice(&source.to_be_bytes());
-        send(&filter, &flood)?;
+        send(&mut filter, &flood)?;
         if packet % SHARE == 0 {
             let port = 1 + (packet / SHARE) as u16;
-            send(&filter, &v4(REMOTE, &Tcp::syn(40_000, port)))?;
+            send(&mut filter, &v4(REMOTE, &Tcp::syn(40_000, port)))?;
         }
     }
     reported.extend(filter.probes()?);

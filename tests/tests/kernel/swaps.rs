@@ -83,7 +83,7 @@ fn every_packet_is_judged_by_one_policy_or_the_other() -> Result<()> {
     ];
     let generation = filter.dataplane().generation()?;
     let before = filter.reasons()?;
-    let program = filter.ingress_program().try_clone_to_owned()?;
+    let program = filter.ingress_program()?.try_clone_to_owned()?;
     let stop = Arc::new(AtomicBool::new(false));
     let runs = Arc::new(AtomicU64::new(0));
     let stream = {

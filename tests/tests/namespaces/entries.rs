@@ -146,6 +146,11 @@ fn an_entry_keeps_out_and_the_longest_prefix_decides() -> Result<()> {
     ensure!(!arena.reaches(PORT)?, "it is not in force");
     arena.add(&["allow", "add", CLIENT_V4])?;
     ensure!(arena.reaches(PORT)?, "a longer prefix");
+    let counted = arena.daemon.status()?["entries"].clone();
+    ensure!(
+        counted["allow"] == 1 && counted["deny"] == 1,
+        "status counts {counted}"
+    );
     arena.done(&["allow", "remove", CLIENT_V4])?;
     ensure!(!arena.reaches(PORT)?, "without the longer prefix");
     let counters = arena.daemon.counters()?;

@@ -278,6 +278,8 @@ fn forwarded_does_not_reach_the_host_by_broadcast() -> Result<()> {
     let policy = allow("udp", &[9999]) + "to = \"forwarded\"\n";
     let daemon = Edgefilter::enable(&edge.host, &edge.scratch, &policy)?;
     let all_nodes = format!("[ff02::1%{}]:9999", index(&edge.client, "eth0")?);
+    // one for both families
+    let service = edge.host.inside(|| UdpSocket::bind(("::", 9999)))??;
     let checks = [
         "10.77.1.255:9999",
         "255.255.255.255:9999",
@@ -287,7 +289,6 @@ fn forwarded_does_not_reach_the_host_by_broadcast() -> Result<()> {
     .map(|destination| {
         let to: SocketAddr = destination.parse()?;
         let any = if to.is_ipv6() { "::" } else { "0.0.0.0" };
-        let service = edge.host.inside(|| UdpSocket::bind((any, 9999)))??;
         let sender = edge.client.inside(|| UdpSocket::bind((any, 0)))??;
         sender.set_broadcast(true)?;
         sender.send_to(b"to whom?", to)?;

@@ -178,7 +178,15 @@ fn commands_say_what_a_role_may_not() -> Result<()> {
         ];
         daemon.cli_under(&program, words)
     };
-    let add = ["block", "add", "198.51.100.7", "--ttl", "1m"];
+    let add = [
+        "block",
+        "add",
+        "198.51.100.7",
+        "--ttl",
+        "1m",
+        "--comment",
+        "incident 7",
+    ];
     for (uid, words, code, says) in [
         (61_000, &["status"][..], 4, "#61000 has no role here"),
         (61_001, &["status"], 0, "policy:"),
@@ -206,6 +214,14 @@ fn commands_say_what_a_role_may_not() -> Result<()> {
             ended.code()
         );
     }
+    let why = daemon
+        .cli(&["audit", "show", "--action", "block.add", "--json"])?
+        .require()?;
+    let why: Value = serde_json::from_str(&why.stdout)?;
+    ensure!(
+        why["records"][0]["message"] == "incident 7",
+        "the comment is not on record: {why}"
+    );
     // roles that are taken away count at once, a broken file changes nothing, and without roles nobody comes in
     for (settings, code, error) in [
         ("[roles.operator]\nusers = [\"#61001\"]\n", 0, false),

@@ -85,9 +85,14 @@ async fn requests_are_recorded() {
     let (daemon, log) = with_log();
     let run_dir = daemon.directory.path();
     // nobody keeps blocks here: it is refused, and that is recorded
-    block(run_dir, "192.0.2.7/32".parse().unwrap(), None)
-        .await
-        .unwrap_err();
+    block(
+        run_dir,
+        "192.0.2.7/32".parse().unwrap(),
+        None,
+        String::new(),
+    )
+    .await
+    .unwrap_err();
     let records = audit(run_dir, &AuditQuery::default())
         .await
         .unwrap()

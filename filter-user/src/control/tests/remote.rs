@@ -138,7 +138,9 @@ async fn a_certificate_decides() {
 
     let viewer = signed("monitor", &[]);
     status(&viewer).await.unwrap();
-    let refused = block(&viewer, source(), None).await.unwrap_err();
+    let refused = block(&viewer, source(), None, String::new())
+        .await
+        .unwrap_err();
     assert!(matches!(refused, ClientError::Forbidden(_)), "{refused}");
     assert!(
         refused.to_string().contains("monitor is viewer"),
@@ -146,7 +148,9 @@ async fn a_certificate_decides() {
     );
 
     let operator = signed("noc", &[]);
-    block(&operator, source(), None).await.unwrap();
+    block(&operator, source(), None, String::new())
+        .await
+        .unwrap();
     assert_eq!(blocks(&operator).await.unwrap().blocks.len(), 1);
     let by_alternative = signed("someone", &["watch.example"]);
     status(&by_alternative).await.unwrap();

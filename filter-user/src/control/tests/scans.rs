@@ -149,11 +149,11 @@ async fn blocks_are_added_listed_and_taken_off() {
     kept(&daemon, Vec::new(), Vec::new());
     assert_eq!(blocks(directory).await.unwrap(), BlockList::default());
     let (v4, v6) = (net("198.51.100.7/32"), net("2001:db8:0:1::/64"));
-    let first = block(directory, v4, Some(Duration::from_secs(90)))
+    let first = block(directory, v4, Some(Duration::from_secs(90)), String::new())
         .await
         .unwrap();
     assert_eq!((first.source, first.seconds_left), (v4, 90));
-    let second = block(directory, v6, None).await.unwrap();
+    let second = block(directory, v6, None, String::new()).await.unwrap();
     assert_eq!(second.seconds_left, 600);
     assert_eq!(
         blocks(directory).await.unwrap().blocks,
@@ -166,7 +166,7 @@ async fn blocks_are_added_listed_and_taken_off() {
         "{again}"
     );
     assert_eq!(unblock(directory, v6).await.unwrap(), second);
-    let protected = block(directory, net(PROTECTED_NET), None)
+    let protected = block(directory, net(PROTECTED_NET), None, String::new())
         .await
         .unwrap_err();
     assert!(!protected.is_unreachable());
@@ -229,6 +229,13 @@ async fn refusals_have_their_codes() {
         (
             "POST",
             "/v1/blocks",
+            r#"{"source":"192.0.2.9","comment":"two\nlines"}"#,
+            400,
+            "one line of 256 bytes",
+        ),
+        (
+            "POST",
+            "/v1/blocks",
             r#"{"source":"192.0.2.1"}"#,
             409,
             "never blocked",
@@ -283,7 +290,7 @@ async fn nobody_who_keeps_scans() {
     assert!(late.to_string().contains("took too long"), "{late}");
     assert!(begin.elapsed() < Duration::from_secs(3));
     drop(mute);
-    let gone = block(directory, net("192.0.2.9/32"), None)
+    let gone = block(directory, net("192.0.2.9/32"), None, String::new())
         .await
         .unwrap_err();
     assert!(gone.to_string().contains("not followed any more"), "{gone}");

@@ -154,8 +154,9 @@ impl Engine {
                 ..PolicyStatus::default()
             }),
             interfaces,
-            // the control socket adds it: another task keeps it
+            // the control socket adds these: other tasks keep them
             scans: None,
+            entries: None,
             sandbox: Some(self.options.sandbox.clone()),
             settings: None,
             warnings: self

@@ -10,11 +10,13 @@ use anyhow::{Context, Result};
 use super::super::bindings::Former;
 use super::super::bindings::cni::CniResults;
 use super::super::links::{Links, Peers};
-use super::super::managed::{Plan, assignments, plan};
+use super::super::managed::{Plan, assignments, plan, programs};
 use super::super::view::View;
 use super::{Engine, News, attach};
 use crate::compile::{Compiled, RuleSlots, compile};
-use crate::dataplane::{Assignment, Dataplane, PolicyMark, PushError, Side, Staged, counters};
+use crate::dataplane::{
+    Assignment, Dataplane, Hook, PolicyMark, PushError, Side, Staged, counters,
+};
 use crate::policy::{Active, Loaded, Policy};
 
 /// Tables that no packet is judged by yet.
@@ -76,7 +78,8 @@ impl Engine {
             .into_iter()
             .collect();
         let plan = plan(&loaded.policy, &links, &view, &in_use, &self.managed);
-        let filled = self.fill(&compiled, assignments(&plan.managed), mark)?;
+        let programs = programs(&loaded.policy);
+        let filled = self.fill(&programs, &compiled, assignments(&plan.managed), mark)?;
         Ok(Prepared {
             loaded,
             active,
@@ -145,23 +148,29 @@ impl Engine {
         plan: Plan,
         news: News,
     ) -> Result<()> {
-        let filled = self.fill(compiled, assignments(&plan.managed), self.mark)?;
+        let programs = programs(&self.loaded.policy);
+        let filled = self.fill(&programs, compiled, assignments(&plan.managed), self.mark)?;
         self.switch(filled, compiled, plan, news)
     }
 
     /// Fills tables beside those in force, in a larger set if they need one.
     fn fill(
         &mut self,
+        programs: &[Hook],
         compiled: &Compiled,
         assignments: Vec<Assignment>,
         mark: PolicyMark,
     ) -> Result<Filled> {
         let (staged, larger) = match self.dataplane.stage(compiled, &assignments, mark) {
-            Ok(staged) => (staged, None),
+            Ok(staged) => {
+                self.dataplane.prepare(programs)?;
+                (staged, None)
+            }
             Err(PushError::TooLarge(needed)) => {
                 // beside the old one; links are switched over one by one in `attach_all`
                 let pins = self.dataplane.pins().clone();
                 let mut larger = Dataplane::load(&pins, needed, self.options.flows)?;
+                larger.prepare(programs)?;
                 let staged = larger.stage(compiled, &assignments, mark)?;
                 (staged, Some(larger))
             }
