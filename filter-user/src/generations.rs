@@ -150,7 +150,23 @@ impl Store {
         // numbers are never given away twice, even if the state was lost
         let highest = store.numbers()?.last().copied().unwrap_or_default();
         store.state.last = store.state.last.max(highest);
+        if store.state.accepted.is_none() {
+            store.state.accepted = store.newest_approval()?;
+        }
         Ok(store)
+    }
+
+    /// What the generations that are kept say of the last manifest that was accepted, should the state be lost.
+    fn newest_approval(&self) -> Result<Option<Accepted>, StoreError> {
+        let numbers = self.numbers()?.into_iter();
+        let records = numbers.filter_map(|number| self.record(number).ok());
+        let accepted = records.filter_map(|record| {
+            Some(Accepted {
+                serial: record.serial?,
+                digest: record.digest,
+            })
+        });
+        Ok(accepted.max_by_key(|accepted| accepted.serial))
     }
 
     /// At most so many generations are kept from now on, that in force and one more always.
@@ -369,6 +385,32 @@ mod tests {
             main: "edge.toml".to_owned(),
             files: [("edge.toml".to_owned(), text.to_owned())].into(),
         }
+    }
+
+    #[test]
+    fn an_older_manifest_stays_known_when_the_state_is_lost() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut store = Store::open(scratch.path()).unwrap();
+        for (digest, serial) in [
+            ("aa", Some(3)),
+            ("bb", Some(7)),
+            ("aa", Some(3)),
+            ("cc", None),
+        ] {
+            let signed = Generation {
+                serial,
+                ..record(digest)
+            };
+            store.add(signed, &bundle(digest), None).unwrap();
+        }
+        fs::remove_file(scratch.path().join("policy").join(STATE)).ok();
+        let accepted = Store::open(scratch.path())
+            .unwrap()
+            .state()
+            .accepted
+            .clone();
+        let accepted = accepted.unwrap();
+        assert_eq!((accepted.serial, accepted.digest.as_str()), (7, "bb"));
     }
 
     fn numbers(store: &Store) -> Vec<u64> {

@@ -59,6 +59,8 @@ mod policy_files;
 mod privileges;
 #[path = "namespaces/pushes.rs"]
 mod pushes;
+#[path = "namespaces/remote.rs"]
+mod remote;
 #[path = "namespaces/roles.rs"]
 mod roles;
 #[path = "namespaces/scan_arena.rs"]

@@ -23,7 +23,7 @@ pub fn run(globals: &Globals, arguments: &Run) -> Result<Outcome> {
         Color::Never => false,
         Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
-    allocate_large_pieces_apart();
+    give_memory_back();
     logging::start(&arguments.log, globals.json, colour)?;
     let sandbox = confine(globals, arguments)?;
     let options = daemon::Options {
@@ -45,7 +45,7 @@ pub fn run(globals: &Globals, arguments: &Run) -> Result<Outcome> {
         .context("cannot start the runtime")?;
     let ended = runtime.block_on(async {
         let shutdown = shutdown()?;
-        daemon::run(options, shutdown).await
+        Box::pin(daemon::run(options, shutdown)).await
     });
     // a thread that hangs in the kernel must not keep the process
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -80,8 +80,9 @@ fn confine(globals: &Globals, arguments: &Run) -> Result<SandboxStatus> {
 }
 
 /// A policy of a million prefixes passes through memory in a few large pieces, one after the other. Each is to go back to
-/// the system when it is freed: by default glibc keeps them, in the hope of more of the kind (mallopt(3)).
-fn allocate_large_pieces_apart() {
+/// the system when it is freed: by default glibc keeps them, in the hope of more of the kind. Long answers are made by
+/// whichever thread is free: with a heap for each, every one of them would keep room for the longest (mallopt(3)).
+fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     {
         const LARGE: libc::c_int = 1 << 20;
@@ -89,6 +90,7 @@ fn allocate_large_pieces_apart() {
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
             libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
+            libc::mallopt(libc::M_ARENA_MAX, 1);
         }
     }
 }

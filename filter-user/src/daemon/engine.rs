@@ -36,6 +36,7 @@ mod replay;
 mod swap;
 
 pub(super) use describe::{Names, figures};
+pub(super) use swap::Prepared;
 
 /// Why tables are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

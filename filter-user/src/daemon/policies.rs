@@ -4,15 +4,16 @@
 
 mod choose;
 mod file;
+mod foresee;
 mod undo;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::engine::{Engine, figures};
+use super::engine::{Engine, Prepared, figures};
 use super::hits::Hits;
-use super::links::Watch;
+use super::links::{Peers, Watch};
 use super::settings::Keeper;
 use super::snapshot;
 use crate::access::{Actor, Via};
@@ -27,9 +28,8 @@ use crate::generations::{
     self, Clocks, Deadline, Generation, Intent, Origin, Pending, Store, StoreError,
 };
 use crate::guard::Pusher;
-use crate::plan::{self, CutFlows, Difference, PlanReport, Quiet};
-use crate::policy::{self, Bundle, Loaded, Policy};
-use crate::replay::Replayed;
+use crate::plan::{self, CutFlows, Difference, Quiet};
+use crate::policy::{self, Bundle, Loaded};
 use crate::report::status::PolicyStatus;
 use crate::report::time::rfc3339;
 use crate::settings::Settings;
@@ -214,53 +214,6 @@ impl Policies {
             .await
     }
 
-    async fn plan(
-        &mut self,
-        push: Push,
-        loaded: Loaded,
-        actor: Actor,
-        engine: &mut Engine,
-        watch: &mut Watch,
-    ) -> Result<PlanReport, Refusal> {
-        let (links, peers) = snapshot(watch, &loaded.policy)
-            .await
-            .map_err(|error| Refusal::Failed(error.to_string()))?;
-        let mark = PolicyMark::default();
-        let difference = plan::difference(engine.policy(), &loaded.policy);
-        let mut prepared = engine
-            .prepare(loaded, mark, links, &peers)
-            .map_err(|error| Refusal::Unsound(format!("{error:#}")))?;
-        let objections = engine.objections(&mut prepared, &pusher(&actor, &push.terms));
-        let cut_flows = engine.cut_flows(&mut prepared);
-        let quiet = self.quiet(engine, prepared.policy());
-        engine.discard(prepared);
-        Ok(PlanReport {
-            quiet,
-            cut_flows,
-            objections: objections.iter().map(ToString::to_string).collect(),
-            difference,
-        })
-    }
-
-    async fn replay(
-        &self,
-        capture: &[u8],
-        interface: Option<&str>,
-        loaded: Loaded,
-        engine: &mut Engine,
-        watch: &mut Watch,
-    ) -> Result<Replayed, Refusal> {
-        let (links, peers) = snapshot(watch, &loaded.policy)
-            .await
-            .map_err(|error| Refusal::Failed(error.to_string()))?;
-        let mut prepared = engine
-            .prepare(loaded, PolicyMark::default(), links, &peers)
-            .map_err(|error| Refusal::Unsound(format!("{error:#}")))?;
-        let replayed = engine.replay(capture, interface, &mut prepared);
-        engine.discard(prepared);
-        replayed
-    }
-
     async fn rollback(
         &mut self,
         rollback: Rollback,
@@ -354,15 +307,11 @@ impl Policies {
         engine: &mut Engine,
         watch: &mut Watch,
     ) -> Result<Applied, Refusal> {
-        let (links, peers) = snapshot(watch, &loaded.policy)
-            .await
-            .map_err(|error| Refusal::Failed(error.to_string()))?;
         let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-        let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}"));
-        let prepared = engine
-            .prepare(loaded, mark, links, &peers)
-            .map_err(failed)?;
-        engine.commit(prepared, &peers).map_err(failed)?;
+        let (prepared, peers) = prepare(loaded, mark, engine, watch).await?;
+        engine
+            .commit(prepared, &peers)
+            .map_err(|error| Refusal::Failed(format!("{error:#}")))?;
         Ok(Applied {
             before: self.digest(),
             generation: record,
@@ -435,9 +384,6 @@ impl Policies {
         engine: &mut Engine,
         watch: &mut Watch,
     ) -> Result<Applied, Refusal> {
-        let (links, peers) = snapshot(watch, &candidate.loaded.policy)
-            .await
-            .map_err(|error| Refusal::Failed(error.to_string()))?;
         let digest = candidate.bundle.digest();
         let before = self.digest();
         let record = candidate.record(digest.clone());
@@ -454,9 +400,7 @@ impl Policies {
             ..
         } = candidate;
         let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-        let mut prepared = engine
-            .prepare(loaded, mark, links, &peers)
-            .map_err(|error| Refusal::Unsound(format!("{error:#}")))?;
+        let (mut prepared, peers) = prepare(loaded, mark, engine, watch).await?;
         let difference = plan::difference(engine.policy(), prepared.policy());
         let objections = engine.objections(&mut prepared, &pusher(&actor, terms));
         let overruled: Vec<String> = objections.iter().map(ToString::to_string).collect();
@@ -497,16 +441,6 @@ impl Policies {
             cut_flows,
             quiet,
         })
-    }
-
-    /// Looks at what hits the rules in force.
-    pub(super) fn look_at_hits(&mut self, engine: &Engine) {
-        self.hits.look(engine);
-    }
-
-    fn quiet(&mut self, engine: &Engine, next: &Policy) -> Quiet {
-        self.hits.look(engine);
-        self.hits.quiet(engine.policy(), next, SystemTime::now())
     }
 
     /// Keeps the generation and says that it is about to be in force.
@@ -727,6 +661,22 @@ impl Policies {
             tracing::error!(%error, "this could not be recorded");
         }
     }
+}
+
+/// Compiles a policy for the links there are, into the idle tables, where nothing is judged by it.
+async fn prepare(
+    loaded: Loaded,
+    mark: PolicyMark,
+    engine: &mut Engine,
+    watch: &mut Watch,
+) -> Result<(Prepared, Peers), Refusal> {
+    let (links, peers) = snapshot(watch, &loaded.policy)
+        .await
+        .map_err(|error| Refusal::Failed(error.to_string()))?;
+    let prepared = engine
+        .prepare(loaded, mark, links, &peers)
+        .map_err(|error| Refusal::Unsound(format!("{error:#}")))?;
+    Ok((prepared, peers))
 }
 
 /// Whose connections have to live on.
