@@ -150,6 +150,18 @@ pub fn touch(flow: &mut FlowState, state: u32, now: u64) {
     }
 }
 
+/// The bit that stands for the local port of flows like this. A bit that is not set says that there is no such flow,
+/// without a look-up: most of what scans and floods ask for is no port that we ask from.
+#[inline(always)]
+pub const fn port_bit(key: &FlowKey) -> usize {
+    (key.protocol as usize & TELLS_UDP) << 12 | key.local_port as usize
+}
+
+/// A bit of the protocol's number that tells UDP from TCP without a comparison, behind which the verifier would walk on
+/// twice.
+const TELLS_UDP: usize = 16;
+const _: () = assert!(protocol::UDP as usize & TELLS_UDP != protocol::TCP as usize & TELLS_UDP);
+
 /// The key of a flow, without a remote: "any remote", for UDP clients that were waiting when the filter started.
 #[inline(always)]
 pub const fn wildcard(key: &FlowKey) -> FlowKey {
@@ -169,6 +181,7 @@ pub const fn is_wildcard(key: &FlowKey) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::FLOW_PORT_WORDS;
 
     #[test]
     fn a_connection_from_syn_to_time_wait() {
@@ -226,6 +239,27 @@ mod tests {
         assert_eq!(flow, before);
         touch(&mut flow, state::UDP_SENT, REFRESH + 1);
         assert_eq!(flow.seen, REFRESH + 1);
+    }
+
+    #[test]
+    fn every_port_has_a_bit_and_udp_has_its_own() {
+        let key = |protocol: u8, local_port| FlowKey {
+            local: Address::v4(1),
+            remote: Address::v4(2),
+            local_port,
+            remote_port: 3,
+            protocol: protocol.into(),
+        };
+        for protocol in 0..=u8::MAX {
+            assert!(port_bit(&key(protocol, u16::MAX)) < FLOW_PORT_WORDS * 64);
+        }
+        let (tcp, udp) = (key(protocol::TCP, 53), key(protocol::UDP, 53));
+        assert_ne!(port_bit(&tcp), port_bit(&udp));
+        assert_eq!(
+            port_bit(&wildcard(&udp)),
+            port_bit(&udp),
+            "whoever it asked"
+        );
     }
 
     #[test]

@@ -154,10 +154,8 @@ shared! {
         local_port: u16,
         /// Host order; 0 for ICMP and without ports.
         remote_port: u16,
-        /// IP protocol number.
-        protocol: u8,
-        /// Zero.
-        zero: [u8; 3],
+        /// IP protocol number; a whole word, since LLVM would zero three bytes with a call.
+        protocol: u32,
     }
 
     /// What is known of a flow.

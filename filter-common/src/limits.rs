@@ -34,6 +34,8 @@ pub const MATRIX_ROW: usize = 2048;
 pub const RATE_BUCKETS: usize = 65536;
 /// Flows that are remembered by default (IPv4 and IPv6 together).
 pub const FLOWS: usize = 131_072;
+/// Words of the table of local ports that flows have, see [`crate::flow::port_bit`].
+pub const FLOW_PORT_WORDS: usize = 2 * 65536 / 64;
 /// Fragment trains that are remembered at one time.
 pub const FRAGMENTS: usize = 8192;
 /// Bytes of the ring buffer of sampled drops.

@@ -13,6 +13,19 @@ pub trait Packet {
         extension::walk(self, chain)
     }
 
+    /// Whether the frame has `end` bytes, see [`Packet::length`].
+    #[inline(always)]
+    fn holds(&self, end: usize) -> bool {
+        end <= self.length()
+    }
+
+    /// The same number. The BPF program hides it from the verifier, which walks on from a place once for everything it
+    /// knows of the numbers there: paths of which it knows the same are one path.
+    #[inline(always)]
+    fn opaque(&self, number: u64) -> u64 {
+        number
+    }
+
     /// Bytes of the whole frame, including parts that cannot be read directly (XDP fragments, paged skb data).
     fn length(&self) -> usize;
 }

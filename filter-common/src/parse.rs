@@ -74,6 +74,33 @@ pub struct Ip {
     pub end: usize,
 }
 
+impl Ip {
+    /// The same, see [`Packet::opaque`].
+    #[inline(always)]
+    #[must_use]
+    pub fn opaque<P: Packet + ?Sized>(&self, packet: &P) -> Self {
+        let address = |address: &Address| Address {
+            hi: packet.opaque(address.hi),
+            lo: packet.opaque(address.lo),
+        };
+        let is = |flag: bool| packet.opaque(flag as u64) & 1 != 0;
+        Self {
+            v4: is(self.v4),
+            mapped: is(self.mapped),
+            source: address(&self.source),
+            destination: address(&self.destination),
+            protocol: packet.opaque(self.protocol as u64) as u8,
+            hop_limit: packet.opaque(self.hop_limit as u64) as u8,
+            fragment: is(self.fragment),
+            fragment_offset: packet.opaque(self.fragment_offset as u64) as u32,
+            fragment_id: packet.opaque(self.fragment_id as u64) as u32,
+            // the mask changes nothing (eight extension headers of 2 KiB at most): a bound is what the verifier wants
+            transport: packet.opaque(self.transport as u64) as usize & (2 * MAX_OFFSET + 1),
+            end: packet.opaque(self.end as u64) as usize,
+        }
+    }
+}
+
 /// The transport layer, as far as policy asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transport {
@@ -81,12 +108,29 @@ pub struct Transport {
     pub source_port: u16,
     /// Destination port, or the ICMP type.
     pub port: u16,
-    /// TCP flags, or the ICMP code.
+    /// TCP flags, the ICMP code, or the type of an SCTP packet's first chunk (0 if there is none).
     pub flags: u8,
     /// ICMP identifier.
     pub identifier: u16,
     /// Bytes of a TCP header with its options; 0 for others.
     pub header: u8,
+}
+
+impl Transport {
+    /// The same, see [`Packet::opaque`]; and what it told apart of the network layer.
+    #[inline(always)]
+    #[must_use]
+    pub fn opaque<P: Packet + ?Sized>(&self, ip: &mut Ip, packet: &P) -> Self {
+        ip.protocol = packet.opaque(ip.protocol as u64) as u8;
+        ip.fragment = packet.opaque(ip.fragment as u64) & 1 != 0;
+        Self {
+            source_port: packet.opaque(self.source_port as u64) as u16,
+            port: packet.opaque(self.port as u64) as u16,
+            flags: packet.opaque(self.flags as u64) as u8,
+            identifier: packet.opaque(self.identifier as u64) as u16,
+            header: packet.opaque(self.header as u64) as u8,
+        }
+    }
 }
 
 /// How far lengths are trusted.
@@ -194,7 +238,7 @@ pub fn ipv4<P: Packet + ?Sized>(packet: &P, at: usize, lengths: Lengths) -> Opti
         Lengths::Checked => {
             let total = be16(header, 2) as usize;
             // bit 15 is reserved and zero
-            if total < header_length || word & 0x8000 != 0 || at + total > packet.length() {
+            if total < header_length || word & 0x8000 != 0 || !packet.holds(at + total) {
                 return None;
             }
             if fragment {
@@ -247,7 +291,7 @@ pub fn ipv6<P: Packet + ?Sized>(packet: &P, at: usize, lengths: Lengths) -> Opti
             at + 40 + payload
         }
     };
-    if end > packet.length() {
+    if !packet.holds(end) {
         return None;
     }
     let mut ip = Ip {
@@ -368,6 +412,7 @@ pub fn transport<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Result<Transport, B
             let header = packet.window::<12>(at).ok_or(short)?;
             result.source_port = be16(header, 0);
             result.port = be16(header, 2);
+            result.flags = packet.window::<16>(at).map_or(0, |header| header[12]);
         }
         other if is_icmp(other, ip.v4) => {
             if room < 8 {

@@ -99,6 +99,12 @@ pub const fn pointer(first: u32, split: u32) -> u32 {
     POINTER | (split & SPLIT_MASK) << SPLIT_SHIFT | first & INDEX_MASK
 }
 
+/// Whether a word points at cells, and is no answer.
+#[inline(always)]
+pub const fn is_pointer(word: u32) -> bool {
+    word & POINTER != 0
+}
+
 /// Looks up an IPv4 address (host order), given its root word, the one at `address >> 16`.
 ///
 /// None only if the table is inconsistent (a cell is missing, or lies too deep): fail closed.

@@ -151,8 +151,7 @@ pub fn quoted<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Option<FlowKey> {
         remote,
         local_port: 0,
         remote_port: 0,
-        protocol,
-        zero: [0; 3],
+        protocol: protocol as u32,
     };
     if has_ports(protocol) {
         key.local_port = be16(header, 0);
@@ -173,9 +172,10 @@ pub const fn has_ports(protocol: u8) -> bool {
 /// The service that a packet of this flow would be an answer of; `None` for ICMP.
 #[inline(always)]
 pub const fn answered_service(key: &FlowKey, v4: bool) -> Option<u32> {
-    if is_icmp(key.protocol, v4) {
+    let protocol = key.protocol as u8;
+    if is_icmp(protocol, v4) {
         None
     } else {
-        Some(service::index(key.protocol, v4, key.local_port))
+        Some(service::index(protocol, v4, key.local_port))
     }
 }

@@ -5,7 +5,7 @@ use crate::flow::tcp;
 use crate::layout::{Address, ScanCell, hash_text};
 use crate::limits::CELL_WORDS;
 use crate::packet::{Packet, be16, be32, be64};
-use crate::parse::{self, Lengths, ethertype};
+use crate::parse::{self, Ip, Link, Transport};
 use crate::quote::icmp;
 use crate::reason::Reason;
 use crate::service::protocol;
@@ -120,8 +120,8 @@ pub const fn hash(key: u64, seed: u64) -> u64 {
     hash ^ hash >> 31
 }
 
-/// A probe: a refused packet that looks for something. One word, since functions of their own account and report it; what
-/// else they want they read in its headers again.
+/// A probe: a refused packet that looks for something. One word, since a function of its own reports it; what else that
+/// wants it reads in the headers again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// What it looks like: [`Pattern`].
@@ -139,9 +139,6 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// No probe, as a word: there is no such pattern.
-    pub const NONE: u64 = u64::MAX;
-
     /// As a word.
     #[inline(always)]
     pub const fn pack(&self) -> u64 {
@@ -167,99 +164,62 @@ impl Probe {
         }
     }
 
-    /// What a refused packet is, its reason given by its index; `None` if it is no probe. None are what others can be made
-    /// to send to us (answers to forged packets: SYN and ACK, RST, ICMP errors and replies), and what may be a late answer
-    /// to this host.
+    /// What a refused packet is; `None` if it is no probe. None are what others can be made to send to us (answers to forged
+    /// packets: SYN and ACK, RST, ICMP errors and replies), and what may be a late answer to this host.
     ///
     /// `local_ports`: first and last of this host's ephemeral ports, 16 bits each.
     #[inline(always)]
-    pub fn read<P: Packet + ?Sized>(
-        packet: &P,
-        place: Place,
-        reason: u8,
-        slot: u8,
-        local_ports: u32,
-    ) -> Option<Self> {
-        if !counts(reason) {
+    pub fn of(refused: &Refused<'_>, slot: u8, local_ports: u32) -> Option<Self> {
+        let Refused {
+            reason,
+            link,
+            ip,
+            transport,
+        } = refused;
+        if !counts(*reason) {
             return None;
         }
-        let (pattern, port) = if reason == Reason::DropProtocol as u8 {
-            (Pattern::Protocol, place.protocol as u16)
+        let (pattern, port) = if matches!(reason, Reason::DropProtocol) {
+            (Pattern::Protocol, ip.protocol as u16)
+        } else if parse::is_icmp(ip.protocol, ip.v4) {
+            (of_icmp(ip.v4, transport.port)?, 0)
         } else {
-            pattern(packet, place, local_ports)?
+            (
+                pattern(ip.protocol, transport, local_ports)?,
+                transport.port,
+            )
         };
         Some(Self {
             pattern: pattern as u8,
             port,
-            v4: place.v4,
-            network: place.network,
-            transport: place.transport,
+            v4: ip.v4,
+            network: link.network as u8,
+            transport: ip.transport as u16,
             slot,
         })
     }
 }
 
-/// Where the headers of an IP packet are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// IPv4 or IPv6.
-    pub v4: bool,
-    /// IP protocol.
-    pub protocol: u8,
-    /// Where the network header begins.
-    pub network: u8,
-    /// Where the transport header begins.
-    pub transport: u16,
+/// A packet that was refused, as it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'a> {
+    /// Why.
+    pub reason: Reason,
+    /// Its link layer.
+    pub link: &'a Link,
+    /// Its network layer.
+    pub ip: &'a Ip,
+    /// Its transport layer.
+    pub transport: &'a Transport,
 }
 
-impl Place {
-    /// Finds them once more.
-    #[inline(always)]
-    pub fn find<P: Packet + ?Sized>(packet: &P) -> Option<Self> {
-        let link = parse::link(packet);
-        let ip = match link.ethertype {
-            ethertype::IPV4 => parse::ipv4(packet, link.network, Lengths::Trusted)?,
-            ethertype::IPV6 => parse::ipv6(packet, link.network, Lengths::Trusted)?,
-            _ => return None,
-        };
-        Some(Self {
-            v4: ip.v4,
-            protocol: ip.protocol,
-            network: link.network as u8,
-            transport: ip.transport as u16,
-        })
-    }
-
-    /// As a word, never 0.
-    #[inline(always)]
-    pub const fn pack(&self) -> u64 {
-        (self.transport as u64) << 32
-            | (self.network as u64) << 16
-            | (self.protocol as u64) << 8
-            | self.v4 as u64
-    }
-
-    /// From a word.
-    #[inline(always)]
-    pub const fn unpack(word: u64) -> Self {
-        Self {
-            v4: word & 1 != 0,
-            protocol: (word >> 8) as u8,
-            network: (word >> 16) as u8,
-            // a mask, so that the verifier sees the bound on the number that is used
-            transport: (word >> 32) as u16 & parse::MAX_OFFSET as u16,
-        }
-    }
-}
-
-/// Whether packets that are refused for this reason, by its index, may be probes.
+/// Whether packets that are refused for this reason may be probes.
 #[inline(always)]
-const fn counts(reason: u8) -> bool {
-    const PROTOCOL: u8 = Reason::DropProtocol as u8;
-    const PORT: u8 = Reason::DropPort as u8;
-    const SOURCE: u8 = Reason::DropSource as u8;
-    const ICMP: u8 = Reason::DropIcmp as u8;
-    matches!(reason, PROTOCOL | PORT | SOURCE | ICMP)
+const fn counts(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::DropProtocol | Reason::DropPort | Reason::DropSource | Reason::DropIcmp
+    )
 }
 
 /// A target as far as repetitions are told apart: host, port and pattern. The cell's bitmap is small, so `seed` is
@@ -271,39 +231,30 @@ pub const fn target(destination: &Address, probe: &Probe, seed: u64) -> u64 {
     hash(host ^ port.rotate_left(40), seed)
 }
 
-/// The pattern, and the port that is asked.
+/// The pattern of what has ports.
 #[inline(always)]
-fn pattern<P: Packet + ?Sized>(
-    packet: &P,
-    place: Place,
-    local_ports: u32,
-) -> Option<(Pattern, u16)> {
-    let at = place.transport as usize;
-    let header = packet.window::<8>(at)?;
-    if parse::is_icmp(place.protocol, place.v4) {
-        return Some((of_icmp(place.v4, header[0] as u16)?, 0));
-    }
-    let (source_port, port) = (be16(header, 0), be16(header, 2));
+fn pattern(protocol: u8, transport: &Transport, local_ports: u32) -> Option<Pattern> {
+    let Transport {
+        source_port,
+        port,
+        flags,
+        header,
+        ..
+    } = *transport;
     let is_local = is_within(port, local_ports);
-    let pattern = match place.protocol {
-        protocol::TCP => {
-            let header = packet.window::<20>(at)?;
-            of_tcp(header[13], header[12] >> 4, is_local)?
-        }
-        protocol::UDP if is_local && (source_port as u32) < local_ports >> 16 => return None,
-        protocol::UDP if matches!(source_port, DNS | NTP | QUIC) && port >= FIRST_USER_PORT => {
-            return None;
-        }
-        protocol::UDP if port >= TRACED.0 && port <= TRACED.1 => return None,
-        protocol::UDP => Pattern::Udp,
-        protocol::SCTP => match packet.window::<16>(at)?[12] {
-            1 => Pattern::SctpInit,
-            10 => Pattern::SctpCookie,
-            _ => return None,
+    match protocol {
+        protocol::TCP => of_tcp(flags, header, is_local),
+        protocol::UDP if is_local && (source_port as u32) < local_ports >> 16 => None,
+        protocol::UDP if matches!(source_port, DNS | NTP | QUIC) && port >= FIRST_USER_PORT => None,
+        protocol::UDP if port >= TRACED.0 && port <= TRACED.1 => None,
+        protocol::UDP => Some(Pattern::Udp),
+        protocol::SCTP => match flags {
+            1 => Some(Pattern::SctpInit),
+            10 => Some(Pattern::SctpCookie),
+            _ => None,
         },
-        _ => return None,
-    };
-    Some((pattern, port))
+        _ => None,
+    }
 }
 
 #[inline(always)]
@@ -323,11 +274,11 @@ pub const fn is_within(port: u16, local_ports: u32) -> bool {
     port >= local_ports >> 16 && port <= local_ports & 0xffff
 }
 
-/// The words of a SYN without options, or with one for the segment size; operating systems send more.
-const PLAIN_SYN: u8 = 6;
+/// The bytes of a SYN without options, or with one for the segment size; operating systems send more.
+const PLAIN_SYN: u8 = 24;
 
 #[inline(always)]
-fn of_tcp(flags: u8, words: u8, is_local: bool) -> Option<Pattern> {
+const fn of_tcp(flags: u8, header: u8, is_local: bool) -> Option<Pattern> {
     const FIN: u8 = tcp::FIN;
     const SYN: u8 = tcp::SYN;
     const RST: u8 = tcp::RST;
@@ -337,18 +288,19 @@ fn of_tcp(flags: u8, words: u8, is_local: bool) -> Option<Pattern> {
     // explicit congestion notification (RFC 3168) goes with any
     let flags = flags & (FIN | SYN | RST | ACK | PSH | URG);
     match flags {
-        SYN if words <= PLAIN_SYN => return Some(Pattern::Syn),
+        SYN if header <= PLAIN_SYN => return Some(Pattern::Syn),
         SYN => return Some(Pattern::Connect),
         FIN => return Some(Pattern::Fin),
         0 => return Some(Pattern::Null),
         _ if flags == FIN | PSH | URG => return Some(Pattern::Xmas),
         _ => {}
     }
-    let both = |bits: u8| flags & bits == bits;
-    if both(SYN | FIN) || both(SYN | RST) || both(FIN | RST) {
+    // two or more of the three: the lowest bit taken off, one is left
+    let one = flags & (SYN | FIN | RST);
+    if one & one.wrapping_sub(1) != 0 {
         return Some(Pattern::IllegalFlags);
     }
-    if flags & RST != 0 || both(SYN | ACK) {
+    if flags & RST != 0 || flags & (SYN | ACK) == SYN | ACK {
         return None;
     }
     if flags & ACK == 0 {
@@ -489,26 +441,54 @@ pub enum Vote {
 /// [`spans`] at its last packet, 16 of weight (how many packets of others it takes until the cell is theirs).
 #[inline(always)]
 pub fn vote(head: &mut u64, hash: u64, now: u32) -> Vote {
-    let (weight, silence) = (
-        weight(*head),
-        (now as u16).wrapping_sub((*head >> 16) as u16),
-    );
-    let own = hash << 32 | (now as u64 & 0xffff) << 16;
-    if (*head ^ hash << 32) >> 32 == 0 {
-        *head = own
-            | if weight < CELL_WEIGHT {
-                weight + 1
-            } else {
-                weight
-            } as u64;
-        Vote::Own
-    } else if weight != 0 && silence as u32 <= CELL_IDLE {
-        *head -= 1;
-        Vote::Foreign
-    } else {
-        *head = own | 1;
-        Vote::First
+    if owns(*head, hash) {
+        return support(head, hash, now);
     }
+    match challenge(head, hash, now) {
+        0 => Vote::First,
+        _ => Vote::Foreign,
+    }
+}
+
+/// Whether the cell with this head belongs to the source with this [`hash`].
+#[inline(always)]
+pub const fn owns(head: u64, hash: u64) -> bool {
+    (head ^ hash << 32) >> 32 == 0
+}
+
+/// A cell's head as its owner's packet leaves it, but for the weight.
+#[inline(always)]
+const fn owned(hash: u64, now: u32) -> u64 {
+    hash << 32 | (now as u64 & 0xffff) << 16
+}
+
+/// Counts a packet for the cell's owner.
+#[inline(always)]
+pub fn support(head: &mut u64, hash: u64, now: u32) -> Vote {
+    let weight = weight(*head);
+    let more = if weight < CELL_WEIGHT {
+        weight + 1
+    } else {
+        weight
+    };
+    *head = owned(hash, now) | more as u64;
+    Vote::Own
+}
+
+/// Counts a packet of another source against the cell's owner. 0 if the cell is that source's now.
+///
+/// Without a branch: no processor can tell which way random sources take it.
+#[inline(always)]
+pub fn challenge(head: &mut u64, hash: u64, now: u32) -> u64 {
+    /// Above what is added up.
+    const CARRY: u64 = 1 << 16;
+    let silence = (now as u16).wrapping_sub((*head >> 16) as u16) as u64;
+    let has_weight = weight(*head) as u64 + (CARRY - 1);
+    let is_awake = CARRY + CELL_IDLE as u64 - silence;
+    let keeps = (has_weight & is_awake & CARRY) >> 16;
+    let fresh = owned(hash, now) | 1;
+    *head = fresh.wrapping_add((*head - keeps).wrapping_sub(fresh).wrapping_mul(keeps));
+    keeps
 }
 
 /// The weight in a cell's head.
@@ -527,7 +507,7 @@ pub fn visit(cell: &mut ScanCell, key: u64, target: u64, now: u32, vote: Vote) -
         cell.since = now.wrapping_sub(CELL_WINDOW + 1);
     }
     cell.packets = cell.packets.saturating_add(1);
-    // not a branch that zeroes: that would become a call, for which Linux 6.1 has no stack left
+    // not a branch that zeroes: that would become a call
     let keep = if now.wrapping_sub(cell.since) > CELL_WINDOW {
         cell.since = now;
         0

@@ -16,6 +16,7 @@ use crate::packet::Packet;
 use crate::parse::{self, Ip, Link, Transport, ethertype};
 use crate::quote;
 use crate::reason::Reason;
+use crate::scan::Refused;
 use crate::service::{self, protocol};
 
 pub use arriving::{Guarded, arriving};
@@ -64,8 +65,8 @@ pub trait Tables {
     fn within_rate(&mut self, rule: u16, source: &Address) -> bool;
     /// Coarse monotonic nanoseconds.
     fn now(&mut self) -> u64;
-    /// A flow's state.
-    fn flow(&mut self, key: &FlowKey) -> Option<&mut FlowState>;
+    /// A flow's state; and the time, which costs more than to find that there is no flow.
+    fn flow(&mut self, key: &FlowKey) -> Option<(&mut FlowState, u64)>;
     /// Remembers a flow.
     fn note_flow(&mut self, key: &FlowKey, flow: &FlowState);
     /// Until when flows without a remote count.
@@ -86,8 +87,8 @@ pub trait Tables {
     fn note_verified(&mut self, peer: &Address);
     /// First and last of this host's ephemeral ports, 16 bits each.
     fn local_ports(&mut self) -> u32;
-    /// Counts the packet, which is refused, for its source, if it is a probe. `slot`: of the interface.
-    fn account(&mut self, reason: Reason, slot: u8);
+    /// Counts a packet for its source, if it is a probe. `slot`: of the interface.
+    fn account(&mut self, refused: &Refused<'_>, slot: u8);
 }
 
 #[inline(always)]
@@ -212,9 +213,8 @@ fn answers_policy<T: Tables>(key: &FlowKey, v4: bool, config: &Config, tables: &
 /// Whether a live flow has this key; notes that a packet of it came in.
 #[inline(always)]
 fn in_flow<T: Tables>(key: &FlowKey, flags: u8, tables: &mut T) -> bool {
-    let now = tables.now();
     match live_flow(key, tables) {
-        Some(flow) => {
+        Some((flow, now)) => {
             flow::touch(flow, flow::received(flow.state, flags), now);
             true
         }
@@ -222,14 +222,16 @@ fn in_flow<T: Tables>(key: &FlowKey, flags: u8, tables: &mut T) -> bool {
     }
 }
 
-/// The flow of just this remote, if it counts. A packet from `::` must not find the entry that stands for any remote.
+/// The flow of just this remote, if it counts, and the time. A packet from `::` must not find the entry that stands for
+/// any remote.
 #[inline(always)]
-fn live_flow<'a, T: Tables>(key: &FlowKey, tables: &'a mut T) -> Option<&'a mut FlowState> {
+fn live_flow<'a, T: Tables>(key: &FlowKey, tables: &'a mut T) -> Option<(&'a mut FlowState, u64)> {
     if flow::is_wildcard(key) {
         return None;
     }
-    let now = tables.now();
-    tables.flow(key).filter(|flow| flow::alive(flow, now))
+    tables
+        .flow(key)
+        .filter(|(flow, now)| flow::alive(flow, *now))
 }
 
 /// Whether a UDP client was waiting on this port when the filter started, and may still be.

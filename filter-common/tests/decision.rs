@@ -11,7 +11,7 @@ use filter_common::packet::Packet;
 use filter_common::parse::{self, Lengths};
 use filter_common::reason::Reason;
 use filter_common::row;
-use filter_common::scan::{self, Pattern, hint};
+use filter_common::scan::{self, Pattern, Probe, Refused, hint};
 use filter_common::service;
 use filter_common::verdict::{self, Guarded, Tables};
 use proptest::prelude::*;
@@ -31,7 +31,7 @@ struct OneRule {
     /// What run-time entries say of every source.
     answer: u64,
     verified: Vec<[u64; 2]>,
-    refused: Vec<(Reason, u8)>,
+    refused: Vec<(Reason, u8, Option<Probe>)>,
 }
 
 /// Linux's default.
@@ -99,8 +99,9 @@ impl Tables for OneRule {
     fn now(&mut self) -> u64 {
         self.now
     }
-    fn flow(&mut self, key: &FlowKey) -> Option<&mut FlowState> {
-        self.flows.get_mut(&flow_words(key))
+    fn flow(&mut self, key: &FlowKey) -> Option<(&mut FlowState, u64)> {
+        let flow = self.flows.get_mut(&flow_words(key))?;
+        Some((flow, self.now))
     }
     fn note_flow(&mut self, key: &FlowKey, flow: &FlowState) {
         self.flows.insert(flow_words(key), *flow);
@@ -134,8 +135,9 @@ impl Tables for OneRule {
     fn local_ports(&mut self) -> u32 {
         LOCAL_PORTS
     }
-    fn account(&mut self, reason: Reason, slot: u8) {
-        self.refused.push((reason, slot));
+    fn account(&mut self, refused: &Refused<'_>, slot: u8) {
+        let probe = Probe::of(refused, slot, LOCAL_PORTS);
+        self.refused.push((refused.reason, slot, probe));
     }
 }
 
@@ -297,7 +299,6 @@ fn the_entry_for_any_remote_is_no_flow_with_the_unspecified_address() {
         local_port: 5000,
         remote_port: 1,
         protocol: 17,
-        zero: [0; 3],
     });
     tables.note_flow(&waiting, &flow::opened(17, 0, 100));
     let answer = udp6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 9], US6, (53, 5000));
@@ -518,15 +519,13 @@ fn probe(frame: &[u8]) -> (Option<Pattern>, u8) {
     let mut tables = OneRule::default();
     let reason = judge_as(frame, &config, &mut tables);
     assert!(!reason.passes(), "{reason:?}");
-    assert_eq!(tables.refused, [(reason, 3)]);
-    let place = scan::Place::find(frame).map(|place| scan::Place::unpack(place.pack()));
-    assert_eq!(place, scan::Place::find(frame));
-    let probe =
-        place.and_then(|place| scan::Probe::read(frame, place, reason as u8, 3, LOCAL_PORTS));
+    assert_eq!(tables.refused.len(), 1);
+    let (counted, slot, probe) = tables.refused[0];
+    assert_eq!((counted, slot), (reason, 3));
     let Some(probe) = probe else {
         return (None, 0);
     };
-    assert_eq!(scan::Probe::unpack(probe.pack()), probe);
+    assert_eq!(Probe::unpack(probe.pack()), probe);
     assert_eq!(probe.slot, 3);
     let ours = |address: [u8; 4]| Address::v4(u32::from_be_bytes(address));
     assert_eq!(

@@ -66,8 +66,27 @@ pub const fn pack(decision: &Decision, enforced: bool) -> u32 {
     (decision.rule as u32) << 16 | (decision.reason as u32) << 8 | enforced as u32
 }
 
-/// Reports a drop, within this CPU's budget for its reason: a flood costs one comparison a packet, and does not hide
-/// drops under other reasons.
+/// Whether a drop is to be reported, within this CPU's budget for its reason: a flood costs one comparison a packet, and
+/// does not hide drops under other reasons.
+#[inline(always)]
+pub fn is_sampled(reason: Reason) -> bool {
+    let Some(control) = maps::CONTROL.get(0) else {
+        return false;
+    };
+    let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: a live map value that only this CPU writes.
+    let budget = unsafe { &mut *budget };
+    let index = masked::<{ REASON_SLOTS as u32 - 1 }>(reason as usize) & (REASON_SLOTS - 1);
+    if budget.epoch == control.event_epoch && budget.used[index] >= EVENTS_PER_EPOCH {
+        budget.suppressed += 1;
+        return false;
+    }
+    true
+}
+
+/// Reports a drop that [`is_sampled`].
 #[inline(always)]
 pub fn sample(load: impl Fn(*mut c_void, u32) -> bool, length: u64, ifindex: u32, packed: u32) {
     let Some(control) = maps::CONTROL.get(0) else {
@@ -82,10 +101,6 @@ pub fn sample(load: impl Fn(*mut c_void, u32) -> bool, length: u64, ifindex: u32
     if budget.epoch != control.event_epoch {
         budget.epoch = control.event_epoch;
         zero(&raw mut budget.used);
-    }
-    if budget.used[index] >= EVENTS_PER_EPOCH {
-        budget.suppressed += 1;
-        return;
     }
     budget.used[index] += 1;
     let Some(mut event) = maps::EVENTS.reserve_untyped::<Event>(0) else {

@@ -12,7 +12,9 @@
 #![feature(core_intrinsics, asm_experimental_arch)]
 
 mod account;
+mod clock;
 mod entries;
+mod flows;
 mod maps;
 mod packet;
 mod scans;
@@ -34,6 +36,7 @@ use tables::PolicyTables;
 
 /// Judges what comes in by an outer interface.
 #[xdp(frags)]
+#[inline(always)]
 pub fn edgefilter_in(ctx: XdpContext) -> u32 {
     let frame = XdpFrame::new(&ctx);
     let ifindex = ctx.ingress_ifindex() as u32;
@@ -63,6 +66,7 @@ pub fn edgefilter_in(ctx: XdpContext) -> u32 {
 
 /// Judges what leaves this host by an outer interface.
 #[classifier]
+#[inline(always)]
 pub fn edgefilter_out(ctx: TcContext) -> i32 {
     let frame = SkbFrame::new(&ctx);
     let ifindex = frame.ifindex();
@@ -82,6 +86,7 @@ pub fn edgefilter_out(ctx: TcContext) -> i32 {
 
 /// Judges what is about to reach a container, where it leaves the host's end of the link.
 #[classifier]
+#[inline(always)]
 pub fn edgefilter_deliver(ctx: TcContext) -> i32 {
     let frame = SkbFrame::new(&ctx);
     let ifindex = frame.ifindex();
@@ -96,6 +101,7 @@ pub fn edgefilter_deliver(ctx: TcContext) -> i32 {
 
 /// Judges what a container sends, where it comes in at the host's end of the link.
 #[classifier]
+#[inline(always)]
 pub fn edgefilter_send(ctx: TcContext) -> i32 {
     let frame = SkbFrame::new(&ctx);
     let ifindex = frame.ifindex();
@@ -111,6 +117,7 @@ pub fn edgefilter_send(ctx: TcContext) -> i32 {
 /// The same where nothing may get past: the kernel passes an skb by traffic control's programs if its sender says so
 /// (`tc_skip_classify`, which an ifb device in the container sets, survives a veth).
 #[xdp(frags)]
+#[inline(always)]
 pub fn edgefilter_send_xdp(ctx: XdpContext) -> u32 {
     let frame = XdpFrame::new(&ctx);
     let ifindex = ctx.ingress_ifindex() as u32;
@@ -166,9 +173,10 @@ fn without_configuration<F: Frame>(frame: &F, decision: &Decision, actions: Acti
     if is_shadow() {
         return told(0, true, decision);
     }
-    account::count(0, decision.reason, true, frame.frame_length());
+    let length = frame.asked_length();
+    account::count(0, decision.reason, true, length);
     if decision.rule != 0 {
-        account::count_rule(decision.rule, frame.frame_length());
+        account::count_rule(decision.rule, length);
     }
     let [drop, pass] = actions;
     if decision.reason.passes() { pass } else { drop }
@@ -190,19 +198,21 @@ fn conclude<F: Frame>(
         return told(slot, enforced, decision);
     }
     let passes = decision.reason.passes();
-    account::count(
-        slot,
-        decision.reason,
-        enforced || passes,
-        frame.frame_length(),
-    );
+    let length = if matches!(decision.reason, Reason::DropMalformed) {
+        frame.asked_length()
+    } else {
+        frame.frame_length()
+    };
+    account::count(slot, decision.reason, enforced || passes, length);
     if decision.rule != 0 {
-        account::count_rule(decision.rule, frame.frame_length());
+        account::count_rule(decision.rule, length);
     }
     if passes {
         return pass;
     }
-    frame.sample(ifindex, account::pack(decision, enforced));
+    if account::is_sampled(decision.reason) {
+        frame.sample(length, ifindex, account::pack(decision, enforced));
+    }
     if enforced { drop } else { pass }
 }
 

@@ -11,9 +11,9 @@ use filter_common::layout::{
 };
 use filter_common::limits::{
     BANKS, BLOCK_FILTER_WORDS, BLOCKS as BLOCK_SLOTS, CONFIG_SLOTS, ENTRY_KEYS, EVENT_RING,
-    FLOWS as FLOW_SLOTS, FRAGMENTS as FRAGMENT_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS, MATRIX_ROW,
-    PROBE_RING, RATE_BUCKETS, RULE_SLOTS, SCAN_CELLS as CELL_SLOTS, SOURCE_CLASSES,
-    VERIFIED as VERIFIED_WORDS, VLAN_IDS, VLAN_TABLES,
+    FLOW_PORT_WORDS, FLOWS as FLOW_SLOTS, FRAGMENTS as FRAGMENT_SLOTS, IFINDEX_SLOTS,
+    INTERFACE_SLOTS, MATRIX_ROW, PROBE_RING, RATE_BUCKETS, RULE_SLOTS, SCAN_CELLS as CELL_SLOTS,
+    SOURCE_CLASSES, VERIFIED as VERIFIED_WORDS, VLAN_IDS, VLAN_TABLES,
 };
 use filter_common::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
 use filter_common::service::SERVICES as SERVICE_SLOTS;
@@ -66,6 +66,10 @@ pub static FLOWS: LruHashMap<FlowKey, FlowState, FLOW_SLOTS> = LruHashMap::new()
 /// sets it once it has noted what was there before; 0 until then.
 #[btf_map]
 pub static FLOW_ROOM: Array<u64, 1> = Array::new();
+/// A bit for each `flow::port_bit` that a flow has had since the table was made. Set before the flow is noted, and never
+/// taken back.
+#[btf_map]
+pub static FLOW_PORTS: Array<[u64; FLOW_PORT_WORDS], 1, MAPPED> = Array::new();
 /// When a train's first fragment passed.
 #[btf_map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, u64, FRAGMENT_SLOTS> = LruHashMap::new();
@@ -75,6 +79,10 @@ pub static RATES: Array<u64, RULE_SLOTS> = Array::new();
 /// The same by source: two rows of hashed buckets.
 #[btf_map]
 pub static SOURCE_RATES: Array<u64, { 2 * RATE_BUCKETS }> = Array::new();
+
+/// This CPU's count of clock ticks when it last asked for the time, and the time.
+#[btf_map]
+pub static CLOCK: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
 
 // ---- scans
 

@@ -2,20 +2,26 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
-use filter_common::layout::{Address, ProbeRecord, ScanCounters};
+use filter_common::layout::{Address, ProbeRecord, ScanControl, ScanCounters};
 use filter_common::limits::{
     BLOCK_FILTER_WORDS, EARNED_PER_EPOCH, PROBES_PER_EPOCH, SCAN_CELLS, VERIFIED,
 };
-use filter_common::reason::Reason;
-use filter_common::scan::{self, EARNED, PATTERN_SLOTS, Place, Probe, Vote};
+use filter_common::parse::Ip;
+use filter_common::scan::{self, EARNED, PATTERN_SLOTS, Probe, Refused, Vote};
 
 use crate::maps;
-use crate::packet::{Headers, Received};
+use crate::packet::Headers;
 use crate::tables::masked;
 
-/// Whether a source is blocked. Most are told apart from those that are by a bit.
+/// Whether a source is blocked.
 #[inline(always)]
 pub fn is_blocked(source: &Address) -> bool {
+    may_be_blocked(source) && blocked(source.hi, source.lo) != 0
+}
+
+/// Whether a source may be blocked: most that are not are told apart from those that are by a bit.
+#[inline(always)]
+pub fn may_be_blocked(source: &Address) -> bool {
     let Some(control) = maps::SCAN_CONTROL.get(0) else {
         return false;
     };
@@ -28,7 +34,6 @@ pub fn is_blocked(source: &Address) -> bool {
     let hash = scan::hash(scan::key(source), control.seed);
     let word = masked::<{ BLOCK_FILTER_WORDS as u32 - 1 }>((hash >> 50) as usize);
     filter[word & (BLOCK_FILTER_WORDS - 1)] >> (hash & 63) & 1 != 0
-        && blocked(source.hi, source.lo) != 0
 }
 
 /// A global function (see packet.rs). An end that is past counts at once, without the daemon.
@@ -75,53 +80,25 @@ pub fn local_ports() -> u32 {
         .map_or(0, |control| control.local_ports as u32)
 }
 
-/// See [`filter_common::verdict::Tables::account`].
+/// See [`filter_common::verdict::Tables::account`]. Calls nothing unless there is something to report.
 #[inline(always)]
-pub fn account(ctx: *mut xdp_md, reason: Reason, slot: u8) {
-    let place = place_of(ctx);
-    if place == 0 {
-        return;
-    }
-    let probe = probe_of(ctx, place, reason as u32, slot as u32);
-    if probe == Probe::NONE {
-        return;
-    }
-    let counted = account_probe(ctx, probe);
-    if counted != 0 {
-        report_probe(ctx, probe, counted);
-    }
-}
-
-/// A global function (see packet.rs): not every way to a refusal is walked on to its end, and nothing of the packet has to
-/// be known until there.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn place_of(ctx: *mut xdp_md) -> u64 {
-    Place::find(&Received::new(ctx)).map_or(0, |place| place.pack())
-}
-
-/// A global function (see packet.rs): all that follows would be verified for every pattern.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn probe_of(ctx: *mut xdp_md, place: u64, reason: u32, slot: u32) -> u64 {
-    let place = Place::unpack(place);
-    let headers = Headers::received(ctx);
-    Probe::read(&headers, place, reason as u8, slot as u8, local_ports())
-        .map_or(Probe::NONE, |probe| probe.pack())
-}
-
-/// A global function (see packet.rs). Touches memory of this CPU only: a flood of random sources costs a word. How many
-/// packets to report, 0 for no report; above 32 bits, the bits of its cell that were set.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn account_probe(ctx: *mut xdp_md, probe: u64) -> u64 {
-    let probe = Probe::unpack(probe);
-    let Some((source, destination, _)) = scan::addresses(&Headers::received(ctx), &probe) else {
-        return 0;
-    };
+pub fn account(ctx: *mut xdp_md, refused: &Refused<'_>, slot: u8) {
     let Some(control) = maps::SCAN_CONTROL.get(0) else {
-        return 0;
+        return;
     };
+    let Some(probe) = Probe::of(refused, slot, control.local_ports as u32) else {
+        return;
+    };
+    let counted = account_probe(control, refused.ip, &probe);
+    if counted != 0 {
+        report_probe(ctx, probe.pack(), counted);
+    }
+}
+
+/// Touches memory of this CPU only: a flood of random sources costs a word. How many packets to report, 0 for no report;
+/// above 32 bits, the bits of its cell that were set.
+#[inline(always)]
+fn account_probe(control: &ScanControl, ip: &Ip, probe: &Probe) -> u64 {
     let Some(counters) = maps::SCAN_COUNTERS.get_ptr_mut(0) else {
         return 0;
     };
@@ -134,7 +111,7 @@ extern "C" fn account_probe(ctx: *mut xdp_md, probe: u64) -> u64 {
         .map_or(0, |control| control.event_epoch);
     // SAFETY: takes nothing, always allowed.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let key = scan::key(&source);
+    let key = scan::key(&ip.source);
     let hash = scan::hash(key, control.seed);
     let place = cpu * SCAN_CELLS as u32 + (hash >> 51) as u32;
     let Some(head) = maps::SCAN_HEADS.get_ptr_mut(place) else {
@@ -143,32 +120,37 @@ extern "C" fn account_probe(ctx: *mut xdp_md, probe: u64) -> u64 {
     // SAFETY: a live map value that only this CPU writes; XDP does not nest on one CPU.
     let head = unsafe { &mut *head };
     let now = scan::spans(epoch);
-    let vote = scan::vote(head, hash, now);
-    if !matches!(vote, Vote::Own) && !within_budget(counters, epoch, false) {
+    let vote = if scan::owns(*head, hash) {
+        scan::support(head, hash, now)
+    } else {
+        let kept = scan::challenge(head, hash, now);
+        if !within_budget(counters, epoch, false) {
+            return 0;
+        }
+        if kept != 0 {
+            return 1;
+        }
+        Vote::First
+    };
+    let Some(cell) = maps::SCAN_CELLS.get_ptr_mut(place) else {
+        return 0;
+    };
+    // SAFETY: as the head.
+    let cell = unsafe { &mut *cell };
+    let target = scan::target(&ip.destination, probe, control.seed);
+    if !scan::visit(cell, key, target, now, vote) {
         return 0;
     }
-    let (mut packets, mut filled) = (1, 0);
-    if !matches!(vote, Vote::Foreign) {
-        let Some(cell) = maps::SCAN_CELLS.get_ptr_mut(place) else {
-            return 0;
-        };
-        // SAFETY: as the head.
-        let cell = unsafe { &mut *cell };
-        let target = scan::target(&destination, &probe, control.seed);
-        if !scan::visit(cell, key, target, now, vote) {
-            return 0;
-        }
-        let earned = scan::weight(*head) >= EARNED;
-        if matches!(vote, Vote::Own) && !within_budget(counters, epoch, earned) {
-            return 0;
-        }
-        filled = scan::filled(cell);
-        packets = scan::mark(cell, target);
+    let earned = scan::weight(*head) >= EARNED;
+    if matches!(vote, Vote::Own) && !within_budget(counters, epoch, earned) {
+        return 0;
     }
+    let filled = scan::filled(cell);
+    let packets = scan::mark(cell, target);
     (filled as u64) << 32 | packets as u64
 }
 
-/// A global function (see packet.rs), beside the one before and not called by it: Linux 6.1 adds up the stacks of callers.
+/// A global function (see packet.rs).
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn report_probe(ctx: *mut xdp_md, probe: u64, counted: u64) -> u64 {

@@ -5,13 +5,13 @@
 
 use core::arch::asm;
 use core::ffi::c_void;
-use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
+use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 
 use aya_ebpf::bindings::{
     bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as TupleV4,
     bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6,
 };
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_sk_release, bpf_skc_lookup_tcp};
+use aya_ebpf::helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp};
 use filter_common::entry;
 use filter_common::layout::{Address, Binding, Config, FlowKey, FlowState, FragmentKey, binding};
 use filter_common::limits::{
@@ -22,11 +22,12 @@ use filter_common::matrix;
 use filter_common::parse;
 use filter_common::prefix::{self, ROOT6_LEN};
 use filter_common::rate;
-use filter_common::reason::Reason;
+use filter_common::scan::Refused;
 use filter_common::service::SERVICES as SERVICE_SLOTS;
 use filter_common::verdict::Tables;
 
-use crate::{entries, maps, scans};
+use crate::packet::{opaque, opaque_zero};
+use crate::{clock, entries, flows, maps, scans};
 
 /// Overwrites an entry or makes it (`BPF_ANY`).
 const ANY: u64 = 0;
@@ -116,7 +117,7 @@ pub fn masked<const MASK: u32>(mut number: usize) -> usize {
 pub struct PolicyTables<const CONTAINER: bool> {
     ctx: *mut c_void,
     bank: u32,
-    clock: u64,
+    zero: u64,
 }
 
 impl<const CONTAINER: bool> PolicyTables<CONTAINER> {
@@ -125,7 +126,7 @@ impl<const CONTAINER: bool> PolicyTables<CONTAINER> {
         Self {
             ctx,
             bank,
-            clock: 0,
+            zero: opaque_zero(),
         }
     }
 
@@ -134,10 +135,20 @@ impl<const CONTAINER: bool> PolicyTables<CONTAINER> {
         if v4 {
             let address = address.lo as u32;
             let root = maps::ROOTS4.get(self.bank * 2 + side)?[(address >> 16) as usize];
-            prefix::lookup4(root, address, |index| maps::CELLS4.get(index))
+            let class = prefix::lookup4(root, address, |index| maps::CELLS4.get(index))?;
+            Some(opaque(class as u64, self.zero) as u16)
         } else {
-            let class = class6(address.hi, address.lo, self.bank * 2 + side);
-            (class >= 0).then_some(class as u16)
+            let root = self.bank * 2 + side;
+            let index = prefix::root6_index(address.hi) as usize;
+            let index = masked::<{ ROOT6_LEN.next_power_of_two() as u32 - 1 }>(index);
+            if !CONTAINER && index < ROOT6_LEN {
+                let word = maps::ROOTS6.get(root)?[index];
+                if !prefix::is_pointer(word) {
+                    return Some(opaque(word as u64, self.zero) as u16);
+                }
+            }
+            let class = class6(address.hi, address.lo, root);
+            (class >= 0).then_some(opaque(class as u64, self.zero) as u16)
         }
     }
 }
@@ -215,7 +226,7 @@ extern "C" fn matrix_at(index: u32) -> i64 {
     matrix_entry(index).map_or(-1, i64::from)
 }
 
-/// A global function (see packet.rs): what was looked at here is no longer told apart behind it.
+/// A global function (see packet.rs), for the few sources that entries or blocks may name.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn entry_now(index: u32, source_hi: u64, source_lo: u64, asked: u32) -> u64 {
@@ -314,35 +325,18 @@ impl<const CONTAINER: bool> Tables for PolicyTables<CONTAINER> {
 
     #[inline(always)]
     fn now(&mut self) -> u64 {
-        if self.clock == 0 {
-            // SAFETY: takes nothing, always allowed.
-            self.clock = unsafe { bpf_ktime_get_coarse_ns() };
-        }
-        self.clock
+        opaque(clock::coarse_time(), self.zero)
     }
 
     #[inline(always)]
-    fn flow(&mut self, key: &FlowKey) -> Option<&mut FlowState> {
-        // SAFETY: a live map value. Other CPUs may write it too: fields are whole words, a lost refresh is harmless,
-        // and an entry that is recycled meanwhile can at worst have one of its stamps renewed.
-        maps::FLOWS
-            .get_ptr_mut(key)
-            .map(|flow| unsafe { &mut *flow })
+    fn flow(&mut self, key: &FlowKey) -> Option<(&mut FlowState, u64)> {
+        let flow = flows::find(key)?;
+        Some((flow, self.now()))
     }
 
     #[inline(always)]
     fn note_flow(&mut self, key: &FlowKey, flow: &FlowState) {
-        if let Some(room) = maps::FLOW_ROOM.get_ptr_mut(0) {
-            // SAFETY: a live, 8-byte aligned map value. It may sink a little below 0 when CPUs race: a negative room is
-            // no room.
-            unsafe {
-                if room.read_volatile() as i64 > 0 {
-                    atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(room, u64::MAX);
-                }
-            }
-        }
-        // fails only without memory for a per-CPU free list; the flow's next packet tries again
-        let _ = maps::FLOWS.insert(key, flow, ANY);
+        flows::note(key, flow);
     }
 
     #[inline(always)]
@@ -378,7 +372,12 @@ impl<const CONTAINER: bool> Tables for PolicyTables<CONTAINER> {
 
     #[inline(always)]
     fn entry_now(&mut self, index: u32, source: &Address, asked: u32) -> u16 {
-        entry_now(index, source.hi, source.lo, asked) as u16
+        let entry = if entries::may_name(source) | scans::may_be_blocked(source) {
+            entry_now(index, source.hi, source.lo, asked)
+        } else {
+            matrix_entry(index).unwrap_or(matrix::CLOSED) as u64
+        };
+        opaque(entry, self.zero) as u16
     }
 
     #[inline(always)]
@@ -393,8 +392,8 @@ impl<const CONTAINER: bool> Tables for PolicyTables<CONTAINER> {
     }
 
     #[inline(always)]
-    fn account(&mut self, reason: Reason, slot: u8) {
-        scans::account(self.ctx.cast(), reason, slot);
+    fn account(&mut self, refused: &Refused<'_>, slot: u8) {
+        scans::account(self.ctx.cast(), refused, slot);
     }
 }
 

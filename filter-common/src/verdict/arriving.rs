@@ -13,6 +13,7 @@ use crate::parse::{self, Broken, Ip, Lengths, Link, Transport, ethertype};
 use crate::quote;
 use crate::reason::Reason;
 use crate::row;
+use crate::scan::Refused;
 use crate::service::{self, protocol};
 
 /// Whom the interface guards.
@@ -56,6 +57,7 @@ pub fn arriving<P: Packet + ?Sized, T: Tables>(
     let Some(ip) = ip else {
         return because(Reason::DropMalformed);
     };
+    let mut ip = ip.opaque(packet);
     if ip.fragment {
         if config.flags & flag::DROP_FRAGMENTS != 0 {
             return because(Reason::DropFragment);
@@ -69,6 +71,7 @@ pub fn arriving<P: Packet + ?Sized, T: Tables>(
         Err(Broken::Malformed) => return because(Reason::DropMalformed),
         Err(Broken::Split) => return because(Reason::DropFragment),
     };
+    let transport = transport.opaque(&mut ip, packet);
     if config.flags & flag::MARTIANS != 0
         && let Some(decision) = not_from_a_neighbour(link, &ip)
     {
@@ -102,7 +105,13 @@ pub fn arriving<P: Packet + ?Sized, T: Tables>(
         }
     } else if matches!(guarded, Guarded::Host) && config.flags & flag::SCANS != 0 {
         // bindings of a bank are in the order of the slots
-        tables.account(decision.reason, config.binding as u8);
+        let refused = Refused {
+            reason: decision.reason,
+            link,
+            ip: &ip,
+            transport: &transport,
+        };
+        tables.account(&refused, config.binding as u8);
     }
     decision
 }
@@ -162,8 +171,7 @@ pub(super) const fn flow_key(ip: &Ip, transport: &Transport) -> FlowKey {
         remote: ip.source,
         local_port,
         remote_port: transport.source_port,
-        protocol: ip.protocol,
-        zero: [0; 3],
+        protocol: ip.protocol as u32,
     }
 }
 
@@ -188,13 +196,14 @@ fn by_flow<P: Packet + ?Sized, T: Tables>(
         matrix::OTHER_SOURCES => because(Reason::DropSource),
         _ => because(Reason::DropPort),
     };
+    // a SYN without ACK opens: it can be no reply, and a flood of them must cost no look-up
+    if ip.protocol == protocol::TCP && tcp::opens(transport.flags) {
+        return unasked;
+    }
     let key = flow_key(ip, transport);
     match ip.protocol {
         protocol::TCP => {
-            // a SYN without ACK opens: it can be no reply, and a flood of them must cost no look-up
-            if !tcp::opens(transport.flags)
-                && (in_flow(&key, transport.flags, tables) || tables.host_socket(&key, ip.v4))
-            {
+            if in_flow(&key, transport.flags, tables) || tables.host_socket(&key, ip.v4) {
                 because(Reason::PassReply)
             } else {
                 unasked
@@ -257,7 +266,7 @@ fn icmp<P: Packet + ?Sized, T: Tables>(
         return Reason::DropIcmp;
     };
     if live_flow(&key, tables).is_some()
-        || (key.protocol == protocol::TCP && tables.host_socket(&key, ip.v4))
+        || (key.protocol == protocol::TCP as u32 && tables.host_socket(&key, ip.v4))
         || (path_mtu && answers_policy(&key, ip.v4, config, tables))
     {
         Reason::PassRelated

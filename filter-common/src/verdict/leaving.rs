@@ -56,6 +56,7 @@ pub fn from_host<P: Packet + ?Sized, T: Tables>(
         }
         return because(Reason::PassEgress);
     };
+    let ip = ip.opaque(packet);
     let transport = if ip.fragment_offset == 0 {
         parse::transport(packet, &ip).ok()
     } else {
@@ -164,6 +165,7 @@ pub fn from_container<P: Packet + ?Sized, T: Tables>(
     let Some(ip) = ip.filter(|ip| !ip.mapped) else {
         return because(Reason::DropMalformed);
     };
+    let mut ip = ip.opaque(packet);
     if checked
         && !is_unspecified(&ip.source)
         && !tables.binding_has_address(binding, ip.v4, &ip.source)
@@ -183,6 +185,7 @@ pub fn from_container<P: Packet + ?Sized, T: Tables>(
         Err(Broken::Malformed) => return because(Reason::DropMalformed),
         Err(Broken::Split) => return because(Reason::DropFragment),
     };
+    let transport = transport.opaque(&mut ip, packet);
     if checked {
         if is_unspecified(&ip.source) && !has_no_address_yet(&ip, &transport) {
             return by_row(Reason::DropBinding, row::BINDING_SOURCE);
@@ -325,8 +328,7 @@ pub(super) const fn flow_key(ip: &Ip, transport: &Transport) -> Option<FlowKey> 
         remote: ip.destination,
         local_port: transport.source_port,
         remote_port: transport.port,
-        protocol: ip.protocol,
-        zero: [0; 3],
+        protocol: ip.protocol as u32,
     };
     if parse::is_icmp(ip.protocol, ip.v4) {
         if quote::reply_type(ip.v4, transport.port).is_none() {
@@ -349,8 +351,7 @@ fn note<T: Tables>(ip: &Ip, transport: &Transport, tables: &mut T) {
     if flow::is_wildcard(&key) {
         return;
     }
-    let now = tables.now();
-    if let Some(flow) = live_flow(&key, tables) {
+    if let Some((flow, now)) = live_flow(&key, tables) {
         flow::touch(flow, flow::sent(flow.state, transport.flags), now);
         return;
     }
@@ -361,6 +362,7 @@ fn note<T: Tables>(ip: &Ip, transport: &Transport, tables: &mut T) {
     {
         return;
     }
+    let now = tables.now();
     tables.note_flow(&key, &flow::opened(ip.protocol, transport.flags, now));
 }
 

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use aya::maps::{Array, HashMap, Map};
 use filter_common::flow::{self, state};
 use filter_common::layout::{Address, FlowKey, FlowState};
+use filter_common::limits::FLOW_PORT_WORDS;
 use filter_common::service::protocol;
 use nix::time::{ClockId, clock_gettime};
 
 use super::conntrack::{ExistingFlow, Kind};
-use super::load::{Dataplane, LoadError, open};
+use super::load::{Dataplane, LoadError, map_file, open};
 use super::pod;
 use crate::compile::HostFacts;
 
@@ -96,6 +97,7 @@ impl Dataplane {
         };
         let mut table: HashMap<_, pod::FlowKey, pod::FlowState> =
             HashMap::try_from(Map::LruHashMap(open(&path)?)).map_err(pin)?;
+        let ports = map_file::<u64>(&self.pins.state_map("FLOW_PORTS"), FLOW_PORT_WORDS)?;
         let mut clients = false;
         let (mut noted, mut failed) = (0, None);
         // a full table pushes out what came first: what we opened ourselves comes last
@@ -113,6 +115,8 @@ impl Dataplane {
                 zero: 0,
             });
             for key in keys(existing, host) {
+                let bit = flow::port_bit(&key);
+                ports.set_bits(bit / 64, 1 << (bit % 64))?;
                 // a flow that the egress program has noted since knows more
                 match table.insert(pod::FlowKey(key), value, NO_EXIST) {
                     Ok(()) => noted += 1,
@@ -155,8 +159,7 @@ fn keys(existing: &ExistingFlow, host: &HostFacts) -> Vec<FlowKey> {
         remote: existing.remote.map_or(Address { hi: 0, lo: 0 }, address),
         local_port: existing.local_port,
         remote_port: existing.remote_port,
-        protocol: existing.protocol,
-        zero: [0; 3],
+        protocol: existing.protocol.into(),
     };
     if existing.remote.is_some() {
         return vec![key(existing.local)];

@@ -115,6 +115,15 @@ impl MappedArray<u64> {
         unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(at)) }.store(value, Ordering::Release);
         Ok(())
     }
+
+    /// Sets bits of a word in which the program sets others.
+    pub(super) fn set_bits(&self, at: usize, bits: u64) -> io::Result<()> {
+        self.check(at, 1)?;
+        // SAFETY: inside the mapping and aligned, as in `publish`; the program changes such words only atomically.
+        unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(at)) }
+            .fetch_or(bits, Ordering::SeqCst);
+        Ok(())
+    }
 }
 
 impl<T> Drop for MappedArray<T> {

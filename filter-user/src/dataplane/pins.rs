@@ -16,7 +16,7 @@ use filter_common::layout::{
     EventBudget, FlowKey, FlowState, FragmentKey, Layout, POLICY_LAYOUT, RateLimits, SCAN_LAYOUT,
     ScanCell, ScanControl, hash_mix, hash_text,
 };
-use filter_common::limits::{BLOCK_FILTER_WORDS, SCAN_CELLS, VERIFIED};
+use filter_common::limits::{BLOCK_FILTER_WORDS, FLOW_PORT_WORDS, SCAN_CELLS, VERIFIED};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -30,10 +30,17 @@ pub(super) const POLICY_MAPS: [&str; 13] = [
     "MATRIX", "LIMITS", "REACH", "BINDINGS",
 ];
 
+/// The flow table and what is known of it: a table is never adopted without its ports.
+const FLOWS_LAYOUT: u64 = hash_mix(
+    hash_mix(FlowKey::HASH, FlowState::HASH),
+    FLOW_PORT_WORDS as u64,
+);
+
 /// Maps that hold state, and the hash of each one's layout.
-pub(super) const STATE_MAPS: [(&str, u64); 19] = [
-    ("FLOWS", hash_mix(FlowKey::HASH, FlowState::HASH)),
-    ("FLOW_ROOM", hash_mix(FlowKey::HASH, FlowState::HASH)),
+pub(super) const STATE_MAPS: [(&str, u64); 20] = [
+    ("FLOWS", FLOWS_LAYOUT),
+    ("FLOW_ROOM", FLOWS_LAYOUT),
+    ("FLOW_PORTS", FLOWS_LAYOUT),
     ("FRAGMENTS", FragmentKey::HASH),
     ("RATES", RateLimits::HASH),
     (

@@ -14,7 +14,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::{Ebpf, EbpfLoader, Pod};
 use filter_common::judgement::Judgement;
 use filter_common::layout::{Address, FlowKey, FlowState, RateLimits};
-use filter_common::limits::{BANKS, RULE_SLOTS};
+use filter_common::limits::{BANKS, FLOW_PORT_WORDS, RULE_SLOTS};
 use filter_common::parse;
 use filter_common::rate;
 use filter_common::reason::Reason;
@@ -34,10 +34,11 @@ use super::test_run::{Context, SkbContext, TestRun, XdpContext, test_run};
 
 /// Maps that the shadow has for itself, and how many entries; the rest it shares, since no program writes them. What it
 /// never counts or reports needs no room: an index behind the end finds nothing.
-const OWN: [(&str, Option<u32>); 15] = [
+const OWN: [(&str, Option<u32>); 16] = [
     ("CONTROL", None),
     ("FLOWS", Some(STATE_ENTRIES)),
     ("FLOW_ROOM", None),
+    ("FLOW_PORTS", None),
     ("FRAGMENTS", Some(STATE_ENTRIES)),
     ("RATES", None),
     ("SOURCE_RATES", None),
@@ -233,6 +234,11 @@ impl Shadow {
             return Err(LoadError::Missing("CONTROL"));
         };
         let control = MappedArray::map(control.fd(), CONTROL_WORDS)?;
+        // it is asked of few packets: each is looked up
+        let Some(Map::Array(ports)) = bpf.map("FLOW_PORTS") else {
+            return Err(LoadError::Missing("FLOW_PORTS"));
+        };
+        MappedArray::map(ports.fd(), FLOW_PORT_WORDS)?.fill(0, FLOW_PORT_WORDS, u64::MAX)?;
         Ok(Self {
             live: map_pinned(policy_set, "CONTROL", CONTROL_WORDS)?,
             control,

@@ -122,7 +122,7 @@ impl From<FlowKey> for Ends {
             local_port: key.local_port,
             remote: ip(&key.remote),
             remote_port: key.remote_port,
-            protocol: key.protocol,
+            protocol: key.protocol as u8,
         }
     }
 }

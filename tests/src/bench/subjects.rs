@@ -195,14 +195,22 @@ pub fn fixed(programs: &Programs) -> Result<Vec<Subject<'_>>> {
     );
     add(
         "edge_ack_refused",
-        "edge: TCP ACK refused (flow looked up)",
+        "edge: TCP ACK refused",
         edge,
         tcp(V4, PEER_PORT, 81, false)?,
         DROP,
     );
+    // to a port that a flow has, but of another one
+    add(
+        "edge_ack_looked_up",
+        "edge: TCP ACK refused (flow looked up)",
+        edge,
+        tcp(V4, PEER_PORT + 1, CLIENT_PORT, false)?,
+        DROP,
+    );
     add(
         "edge_udp_refused",
-        "edge: UDP refused (flow looked up)",
+        "edge: UDP refused",
         edge,
         udp(V4, PEER_PORT, 53)?,
         DROP,

@@ -185,7 +185,7 @@ fn noted_flow(key: &FlowKey) -> LiveFlow {
     LiveFlow {
         local: SocketAddr::new(ip(&key.local), key.local_port),
         remote: SocketAddr::new(ip(&key.remote), key.remote_port),
-        protocol: key.protocol,
+        protocol: key.protocol as u8,
         incoming: false,
     }
 }

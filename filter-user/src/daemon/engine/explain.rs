@@ -153,7 +153,7 @@ fn flow(key: &FlowKey) -> Flow {
         local_port: key.local_port,
         remote: ip(&key.remote),
         remote_port: key.remote_port,
-        protocol: key.protocol,
+        protocol: key.protocol as u8,
     }
 }
 
