@@ -49,7 +49,11 @@ fn run() -> Result<(), String> {
         target,
         architecture: &variable("CARGO_CFG_TARGET_ARCH")?,
         target_folder: &out.join("bpf-target"),
-        log: env::var_os("CARGO_FEATURE_BPF_LOG").is_some(),
+        features: if env::var_os("CARGO_FEATURE_BPF_LOG").is_some() {
+            &["log"]
+        } else {
+            &[]
+        },
     };
     let mut command = build.command("build");
     // Shown by the cargo above when this step fails.

@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::Path, process::Command};
 
 use crate::toolchain::{Core, Toolchain};
 
-/// The package, and the name of its only binary. `cargo build` leaves the
-/// object as `TARGET_FOLDER/TARGET/bpf/filter-ebpf`.
+/// The package, and the name of the binary that is the filter. `cargo build`
+/// leaves the object as `TARGET_FOLDER/TARGET/bpf/filter-ebpf`.
 pub(crate) const PACKAGE: &str = "filter-ebpf";
 
 /// The crates that use unstable features of the compiler: aya-ebpf for the
@@ -29,8 +29,8 @@ pub(crate) struct Build<'a> {
     /// Never shared with the build of the host crates, which holds the lock of
     /// its own target folder while build scripts run.
     pub target_folder: &'a Path,
-    /// Log from the datapath.
-    pub log: bool,
+    /// Features of the package: `log` for logging from the datapath, `bench` for what only the benchmark runs.
+    pub features: &'a [&'a str],
 }
 
 impl Build<'_> {
@@ -62,8 +62,8 @@ impl Build<'_> {
             // the lock file, and has no business to change it.
             command.arg("--locked");
         }
-        if self.log {
-            command.args(["--features", "log"]);
+        for feature in self.features {
+            command.args(["--features", feature]);
         }
 
         // What the cargo above us set for the host build, or the user for it.

@@ -1,64 +1,168 @@
-//! `cargo xtask bench`: builds for speed, then runs the bench program of the tests package as root.
+//! `cargo xtask bench`: builds for speed, runs the bench program of the tests package as root, and keeps what it found:
+//! in a JSON document, and if asked in docs/performance.md and its charts.
 
-use anyhow::Result;
+mod charts;
+#[path = "../../tests/src/bench/document.rs"]
+mod document;
+mod pages;
 
+// What the bench program itself is told: one definition for both.
+#[path = "../../tests/src/bench/arguments.rs"]
+mod arguments;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::object::{self, Build};
 use crate::setup::{self, Purpose};
 use crate::test::as_root;
-use crate::workspace;
+use crate::{toolchain, workspace};
 
-/// What is measured.
+use arguments::{Asked, Bench};
+use document::Document;
+
+/// What is measured, and what becomes of the figures.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask bench --quick\n  cargo xtask bench containers --json"
+    after_help = "Examples:\n  cargo xtask bench --quick\n  cargo xtask bench packets sizes --check\n  \
+                  cargo xtask bench --json today.json\n  cargo xtask bench --write-docs --from today.json"
 )]
 pub struct Arguments {
-    /// Instead of the cost of a packet
-    pub subject: Option<Subject>,
+    #[command(flatten)]
+    asked: Asked,
 
-    /// Print one JSON document instead of tables
+    /// Writes the figures into docs/performance.md and the charts beside it
     #[arg(long)]
-    pub json: bool,
+    write_docs: bool,
 
-    /// Fewer rounds: figures good to some 10 %
-    #[arg(long)]
-    pub quick: bool,
+    /// Measures nothing, and takes the figures of an earlier `--json`
+    #[arg(long, value_name = "FILE", requires = "write_docs", conflicts_with_all = ["names", "quick", "json", "check"])]
+    from: Option<PathBuf>,
 }
 
-/// What else can be measured.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Subject {
-    /// The throughput of containers, by iperf3
-    Containers,
-}
-
-/// Sets up, builds, measures.
+/// Sets up, builds, measures. True if nothing failed, and with `--check` no limit was passed.
 pub fn run(arguments: &Arguments) -> Result<bool> {
+    if let Some(file) = &arguments.from {
+        pages::write(workspace::root(), &read(file)?)?;
+        return Ok(true);
+    }
     setup::ensure(&[Purpose::Build, Purpose::Run])?;
+    let asked = &arguments.asked;
+    let found = workspace::target_folder().join("bench.json");
+    // Made here, so that it belongs to the user although root writes it.
+    fs::create_dir_all(workspace::target_folder())?;
+    fs::write(&found, "").with_context(|| format!("cannot write {}", found.display()))?;
+
     let mut command = workspace::cargo_command("run");
-    command.args([
-        "--quiet",
-        "--release",
-        "--package",
-        "tests",
-        "--bin",
-        "bench",
-        "--",
-    ]);
-    for (wanted, flag) in [(arguments.json, "--json"), (arguments.quick, "--quick")] {
+    command
+        .args([
+            "--quiet",
+            "--release",
+            "--package",
+            "tests",
+            "--bin",
+            "bench",
+            "--",
+        ])
+        .args(asked.names.iter().map(|bench| bench.name()))
+        .arg("--json")
+        .arg(&found)
+        .env("EDGEFILTER_COMMIT", commit()?);
+    for (wanted, flag) in [(asked.quick, "--quick"), (asked.check, "--check")] {
         if wanted {
             command.arg(flag);
         }
     }
-    if let Some(Subject::Containers) = arguments.subject {
-        command.arg("containers");
-        let mut build = workspace::cargo_command("build");
-        build.args(["--quiet", "--release", "--package", "filter-user"]);
-        if !build.status()?.success() {
-            return Ok(false);
-        }
-        let binary = workspace::target_folder().join("release/edgefilter");
-        command.env("EDGEFILTER_BIN", binary);
+    for bench in asked.chosen() {
+        prepare(bench, &mut command)?;
     }
     as_root(&mut command)?;
-    Ok(command.status()?.success())
+    let to_standard_output = asked.json.as_deref() == Some(Path::new("-"));
+    if to_standard_output {
+        command.stdout(Stdio::null());
+    }
+    let done = command.status()?.success();
+    keep(&found, asked.json.as_deref())?;
+    if arguments.write_docs {
+        pages::write(workspace::root(), &read(&found)?)?;
+    }
+    Ok(done)
+}
+
+/// Builds what this bench runs beside the program that measures, and says where it is.
+fn prepare(bench: Bench, command: &mut Command) -> Result<()> {
+    match bench {
+        Bench::Packets => {}
+        Bench::Sizes => {
+            command.env("EDGEFILTER_LOOKUP", look_ups()?);
+        }
+        Bench::Push | Bench::Daemon | Bench::Containers => {
+            let mut build = workspace::cargo_command("build");
+            workspace::run(build.args(["--quiet", "--release", "--package", "filter-user"]))?;
+            let binary = workspace::target_folder().join("release/edgefilter");
+            command.env("EDGEFILTER_BIN", binary);
+        }
+    }
+    Ok(())
+}
+
+/// Builds the look-ups that are measured alone; where the object is.
+fn look_ups() -> Result<PathBuf> {
+    let target = setup::target();
+    let compiler = toolchain::find(target).map_err(anyhow::Error::msg)?;
+    let linker = toolchain::find_linker(workspace::root()).map_err(anyhow::Error::msg)?;
+    let target_folder = workspace::target_folder().join("bench-bpf");
+    let build = Build {
+        toolchain: &compiler,
+        linker: &linker,
+        fallback_cargo: &workspace::cargo(),
+        workspace: workspace::root(),
+        target,
+        architecture: env::consts::ARCH,
+        target_folder: &target_folder,
+        features: &["bench"],
+    };
+    workspace::run(build.command("build").args(["--quiet", "--bin", "lookup"]))
+        .with_context(|| format!("the look-ups of {} were not built", object::PACKAGE))?;
+    Ok(target_folder.join(target).join("bpf/lookup"))
+}
+
+/// The source code's commit, which git tells its owner only.
+fn commit() -> Result<String> {
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        workspace::output(command.args(arguments).current_dir(workspace::root()))
+    };
+    let Ok(commit) = git(&["rev-parse", "--short", "HEAD"]) else {
+        return Ok("unknown".to_owned());
+    };
+    let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    let changed = if changed { "-dirty" } else { "" };
+    Ok(format!("{}{changed}", commit.trim()))
+}
+
+/// Puts the document where it was asked for.
+fn keep(found: &Path, wanted: Option<&Path>) -> Result<()> {
+    let text = fs::read_to_string(found)?;
+    match wanted {
+        None => {}
+        Some(file) if file == Path::new("-") => print!("{text}"),
+        Some(file) => {
+            fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<Document> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    if text.is_empty() {
+        bail!("nothing was measured: see the error above");
+    }
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is no result of this bench", file.display()))
 }

@@ -44,7 +44,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "clippy-bpf",
-        what: "no warning in the BPF program, with logging and without",
+        what: "no warning in the BPF programs, with logging and without",
         run: clippy_bpf,
     },
     Step {
@@ -118,7 +118,7 @@ fn clippy_bpf() -> Result<Done> {
     }
     let linker = toolchain::find_linker(workspace::root()).map_err(anyhow::Error::msg)?;
     let target_folder = workspace::target_folder().join("clippy-bpf");
-    for log in [false, true] {
+    for features in [&[][..], &["log"], &["bench"]] {
         let mut command = Build {
             toolchain: &compiler,
             linker: &linker,
@@ -127,7 +127,7 @@ fn clippy_bpf() -> Result<Done> {
             target,
             architecture: env::consts::ARCH,
             target_folder: &target_folder,
-            log,
+            features,
         }
         // What `cargo clippy` does, without its search for a driver on PATH,
         // where it would find the one of another compiler.

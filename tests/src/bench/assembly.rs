@@ -27,6 +27,8 @@ mod op {
     pub(super) const ADD: u8 = 0x07;
     pub(super) const AND: u8 = 0x57;
     pub(super) const XOR: u8 = 0xa7;
+    pub(super) const MODULO: u8 = 0x97;
+    pub(super) const BIG_ENDIAN: u8 = 0xdc;
     pub(super) const SET: u8 = 0xb7;
     pub(super) const COPY: u8 = 0xbf;
     pub(super) const JUMP_GREATER: u8 = 0x2d;
@@ -39,6 +41,7 @@ mod helper {
     pub(super) const MAP_LOOKUP: i32 = 1;
     pub(super) const PRANDOM: i32 = 7;
     pub(super) const TAIL_CALL: i32 = 12;
+    pub(super) const REDIRECT: i32 = 23;
     pub(super) const FIB_LOOKUP: i32 = 69;
 }
 
@@ -154,6 +157,36 @@ pub fn fib_lookup(kind: Kind) -> Result<Program> {
     Program::load("bench_fib", &program, kind)
 }
 
+/// A program for live frames: gives each a random source and destination port, and sends it out of the link with this
+/// index.
+pub fn random_syns(link: u32) -> Result<Program> {
+    let body = [
+        instruction(op::STORE_WORD_OF, 2, 7, SOURCE, 0),
+        instruction(op::STORE_HALF_OF, 2, 0, PORT, 0),
+        instruction(op::SET, 1, 0, 0, link as i32),
+        instruction(op::SET, 2, 0, 0, 0),
+        instruction(op::CALL, 0, 0, 0, helper::REDIRECT),
+        instruction(op::EXIT, 0, 0, 0, 0),
+    ];
+    let start = [
+        instruction(op::COPY, 6, 1, 0, 0),
+        instruction(op::CALL, 0, 0, 0, helper::PRANDOM),
+        instruction(op::COPY, 7, 0, 0, 0),
+        instruction(op::CALL, 0, 0, 0, helper::PRANDOM),
+    ];
+    let program: Vec<_> = start
+        .into_iter()
+        .chain(bounds(body.len()))
+        .chain(body)
+        .chain(drop_it())
+        .collect();
+    let kind = Kind {
+        frags: false,
+        attach: true,
+    };
+    Program::load("bench_flood", &program, kind)
+}
+
 /// Which sources the packets get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sources {
@@ -163,6 +196,8 @@ pub enum Sources {
     Random,
     /// The same, each with a destination port of its own.
     RandomPorts,
+    /// So many neighbours, this one (as a number) the first, in no order.
+    Among(u32, u32),
 }
 
 /// A program that gives each packet a source address and then goes on with another one.
@@ -197,15 +232,22 @@ impl Prologue {
 
 fn prologue(next: RawFd, sources: Sources, trie: Option<&Map>) -> Vec<Instruction> {
     // random & mask ^ fixed: as many instructions for one source as for random ones
-    let (mask, fixed) = match sources {
-        Sources::One(address) => (0, i32::from_ne_bytes(address)),
-        Sources::Random | Sources::RandomPorts => (-1, 0),
+    let masked = |mask, fixed| {
+        vec![
+            instruction(op::AND, 0, 0, 0, mask),
+            instruction(op::XOR, 0, 0, 0, fixed),
+        ]
     };
-    let mut body = vec![
-        instruction(op::AND, 0, 0, 0, mask),
-        instruction(op::XOR, 0, 0, 0, fixed),
-        instruction(op::STORE_WORD_OF, 2, 0, SOURCE, 0),
-    ];
+    let mut body = match sources {
+        Sources::One(address) => masked(0, i32::from_ne_bytes(address)),
+        Sources::Random | Sources::RandomPorts => masked(-1, 0),
+        Sources::Among(first, count) => vec![
+            instruction(op::MODULO, 0, 0, 0, count as i32),
+            instruction(op::ADD, 0, 0, 0, first as i32),
+            instruction(op::BIG_ENDIAN, 0, 0, 0, 32),
+        ],
+    };
+    body.push(instruction(op::STORE_WORD_OF, 2, 0, SOURCE, 0));
     if sources == Sources::RandomPorts {
         body.push(instruction(op::STORE_HALF_OF, 2, 0, PORT, 0));
     }

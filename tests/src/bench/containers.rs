@@ -4,7 +4,6 @@
 //! The containers are network namespaces on a CNI bridge, the outside is a third one. Every round measures everything once
 //! in each mode, so that all modes see the same weather; a mode is compared with "no filter" of its own round.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -16,14 +15,16 @@ use edgefilter_tests::programs::{Edgefilter, Network, iperf};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::report::{Goal, Machine};
+use super::document::Table;
+use super::goals::Measured;
+use super::measure::quantile;
+use super::progress;
+use super::report::Shown;
 
 /// iperf3's own port.
 const PORT: u16 = 5201;
 /// The host's port that leads to the second container.
 const PUBLISHED: u16 = 5202;
-/// What "at least 95 % of the throughput" asks for.
-const GOAL: f64 = 0.95;
 
 const LINKS: &str = "version = 1
 [profiles.pods]
@@ -45,12 +46,10 @@ ports = [5202]
 /// What is measured.
 #[derive(Debug, Serialize)]
 pub struct Containers {
-    machine: Machine,
     rounds: usize,
     seconds: u32,
     flows: Vec<Flow>,
     programs: Vec<ProgramTime>,
-    goals: Vec<Goal>,
 }
 
 /// What the programs on container links took in one more run of a direction, by the kernel's own clock. Says what the
@@ -106,6 +105,12 @@ const FLOWS: [(&str, &str); 3] = [
     ("to_outside", "container to outside"),
     ("between", "container to container"),
     ("from_outside", "outside to published port"),
+];
+/// What each is judged by.
+const GOALS: [&str; 3] = [
+    "containers_to_outside",
+    "containers_between",
+    "containers_from_outside",
 ];
 
 /// The namespaces, their network, and servers that wait.
@@ -227,12 +232,13 @@ fn bpftool(words: &[&str]) -> Result<Value> {
 }
 
 /// Measures everything.
-pub fn measure(machine: Machine, quick: bool) -> Result<Containers> {
+pub fn measure(quick: bool) -> Result<Containers> {
     let (rounds, seconds) = if quick { (3, 1) } else { (9, 2) };
     let world = World::build()?;
     let host = &world.edge.host;
     let mut daemon = Edgefilter::prepare(host, &world.edge.scratch, LINKS)?;
     let mut samples: [[Vec<f64>; MODES.len()]; FLOWS.len()] = Default::default();
+    let bar = progress::bar("containers", rounds * MODES.len());
     for round in 0..rounds {
         for turn in 0..MODES.len() {
             // not always after the same neighbour
@@ -260,8 +266,8 @@ pub fn measure(machine: Machine, quick: bool) -> Result<Containers> {
             for (flow, figure) in figures?.into_iter().enumerate() {
                 samples[flow][mode].push(figure);
             }
+            bar.inc(1);
         }
-        eprintln!("round {} of {rounds}", round + 1);
     }
     daemon.replace_policy(LINKS)?;
     daemon.start()?;
@@ -277,21 +283,11 @@ pub fn measure(machine: Machine, quick: bool) -> Result<Containers> {
             modes: figures(modes),
         })
         .collect();
-    let goals = flows
-        .iter()
-        .filter_map(|flow| Some((flow.what, flow.modes.get(ON_LINKS)?.ratio)))
-        .map(|(what, ratio)| {
-            let text = format!("{what}, filter on container links, of no filter");
-            Goal::at_least(&text, ratio, GOAL)
-        })
-        .collect();
     Ok(Containers {
-        machine,
         rounds,
         seconds,
         flows,
         programs,
-        goals,
     })
 }
 
@@ -322,83 +318,71 @@ fn figures(modes: &[Vec<f64>; MODES.len()]) -> Vec<ModeFigures> {
         .collect()
 }
 
-/// Between the two samples next to it (Hyndman and Fan, type 7).
-fn quantile(samples: &[f64], part: f64) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let place = part * (sorted.len().max(1) - 1) as f64;
-    let at = |index: f64| sorted.get(index as usize).copied().unwrap_or(f64::NAN);
-    let (below, above) = (at(place.floor()), at(place.ceil()));
-    below + (above - below) * place.fract()
-}
-
 impl Containers {
-    /// For people.
-    pub fn text(&self) -> String {
-        let mut text = self.machine.text();
-        let _ = writeln!(
-            text,
-            "\niperf3, one TCP stream, Gbit/s; {} rounds of {} s\n{:<28} {:<28} {:>7} {:>15} {:>7} {:>15} {:>7} {:>7}",
-            self.rounds,
-            self.seconds,
-            "",
-            "filter",
-            "median",
-            "quartiles",
-            "ratio",
-            "quartiles",
-            "best",
-            "ratio"
-        );
-        for flow in &self.flows {
-            for (row, (_, mode)) in flow.modes.iter().zip(MODES) {
-                let _ = writeln!(
-                    text,
-                    "{:<28} {mode:<28} {:>7.2} {:>7.2} {:>7.2} {:>7.3} {:>7.3} {:>7.3} {:>7.2} {:>7.3}",
-                    flow.what,
-                    row.median,
-                    row.lower,
-                    row.upper,
-                    row.ratio,
-                    row.ratio_lower,
-                    row.ratio_upper,
-                    row.best,
-                    row.best_ratio
-                );
-            }
+    /// As tables, and what goals are judged by.
+    pub fn shown(&self) -> Shown {
+        Shown {
+            tables: vec![self.throughput(), self.programs()],
+            measured: self.goals(),
+            ..Shown::default()
         }
-        let _ = writeln!(
-            text,
-            "\n{:<28} {:>9} {:>9} {:>20}",
-            "programs on container links", "runs", "ns a run", "of the time measured"
-        );
-        for (time, (_, what)) in self.programs.iter().zip(FLOWS) {
-            let _ = writeln!(
-                text,
-                "{what:<28} {:>9} {:>9.0} {:>18.2} %",
-                time.runs,
-                time.nanoseconds,
-                time.share * 100.0
-            );
-        }
-        text.push('\n');
-        for goal in &self.goals {
-            text.push_str(&goal.text());
-        }
-        text
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::quantile;
+    fn throughput(&self) -> Table {
+        let columns = [
+            "direction",
+            "filter",
+            "Gbit/s, median (quartiles)",
+            "of no filter (quartiles)",
+            "best",
+            "of no filter",
+        ];
+        let rows = self.flows.iter().flat_map(|flow| {
+            flow.modes.iter().zip(MODES).map(|(row, (_, mode))| {
+                vec![
+                    flow.what.to_owned(),
+                    mode.to_owned(),
+                    format!("{:.2} ({:.2}-{:.2})", row.median, row.lower, row.upper),
+                    format!(
+                        "{:.2} ({:.2}-{:.2})",
+                        row.ratio, row.ratio_lower, row.ratio_upper
+                    ),
+                    format!("{:.2}", row.best),
+                    format!("{:.2}", row.best_ratio),
+                ]
+            })
+        });
+        Table {
+            title: format!(
+                "iperf3, one TCP stream; {} rounds of {} s",
+                self.rounds, self.seconds
+            ),
+            columns: columns.map(str::to_owned).to_vec(),
+            rows: rows.collect(),
+        }
+    }
 
-    #[test]
-    fn quantiles_lie_between_samples() {
-        let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found}");
-        near(quantile(&[3.0, 1.0, 2.0], 0.5), 2.0);
-        near(quantile(&[1.0, 2.0, 3.0, 4.0], 0.5), 2.5);
-        near(quantile(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.25), 2.0);
-        assert!(quantile(&[], 0.5).is_nan());
+    fn programs(&self) -> Table {
+        let columns = ["direction", "runs", "ns a run", "% of the time measured"];
+        let rows = self.programs.iter().zip(FLOWS).map(|(time, (_, what))| {
+            vec![
+                what.to_owned(),
+                time.runs.to_string(),
+                format!("{:.0}", time.nanoseconds),
+                format!("{:.2}", time.share * 100.0),
+            ]
+        });
+        Table {
+            title: "The programs on container links, by the kernel's own clock".to_owned(),
+            columns: columns.map(str::to_owned).to_vec(),
+            rows: rows.collect(),
+        }
+    }
+
+    /// What goals are judged by.
+    fn goals(&self) -> Vec<Measured> {
+        let ratio = |flow: &Flow| flow.modes.get(ON_LINKS).map_or(f64::NAN, |mode| mode.ratio);
+        let flows = GOALS.iter().zip(&self.flows);
+        flows.map(|(id, flow)| (*id, ratio(flow))).collect()
     }
 }

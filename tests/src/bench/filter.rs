@@ -23,8 +23,8 @@ use super::kernel::Program;
 
 /// Test runs come in on the namespace's loopback interface.
 const LOOPBACK: u32 = 1;
-/// Flow table entries.
-const FLOWS: u32 = 131_072;
+/// Flow table entries, unless asked otherwise.
+pub const FLOWS: u32 = 131_072;
 /// A port of ours that talks to [`PEER_PORT`] of the peer.
 pub const CLIENT_PORT: u16 = 50_000;
 
@@ -48,6 +48,21 @@ pub struct Filter {
 impl Filter {
     /// Loads the filter with `text` as its policy, below `directory`.
     pub fn load(directory: &Path, name: &str, text: &str) -> Result<Self> {
+        let flows = [
+            flow(HOST4.into(), PEER4.into()),
+            flow(HOST6.into(), PEER6.into()),
+        ];
+        Self::load_with_flows(directory, name, text, &flows, FLOWS)
+    }
+
+    /// The same with these flows, in a table with room for so many.
+    pub fn load_with_flows(
+        directory: &Path,
+        name: &str,
+        text: &str,
+        flows: &[ExistingFlow],
+        room: u32,
+    ) -> Result<Self> {
         let path = directory.join(format!("{name}.toml"));
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         let started = Instant::now();
@@ -79,7 +94,7 @@ impl Filter {
 
         // in the bpffs of our own namespace: one mounted below `directory` would keep that from being removed
         let pins = Pins::prepare(&Path::new(BPFFS).join(name))?;
-        let mut dataplane = Dataplane::load(&pins, Sizes::needed(&compiled)?, FLOWS)?;
+        let mut dataplane = Dataplane::load(&pins, Sizes::needed(&compiled)?, room)?;
         let assignment = Assignment {
             ifindex: LOOPBACK,
             slot: 1,
@@ -91,11 +106,7 @@ impl Filter {
         let started = Instant::now();
         dataplane.push(&compiled, &[assignment], PolicyMark::default())?;
         let pushed_in = started.elapsed();
-        let flows = [
-            flow(HOST4.into(), PEER4.into()),
-            flow(HOST6.into(), PEER6.into()),
-        ];
-        let noted = dataplane.note_existing(&flows, &host, false)?;
+        let noted = dataplane.note_existing(flows, &host, false)?;
         // as the daemon does when it starts
         dataplane.flows_are_complete(noted)?;
         Ok(Self {
@@ -135,7 +146,7 @@ impl Filter {
 }
 
 /// A connection that we opened to the peer.
-fn flow(local: IpAddr, remote: IpAddr) -> ExistingFlow {
+pub fn flow(local: IpAddr, remote: IpAddr) -> ExistingFlow {
     ExistingFlow {
         protocol: protocol::TCP,
         local,
@@ -215,16 +226,18 @@ pub fn with_group(file: &str) -> String {
     )
 }
 
-/// A policy of `count` rules with a port and a source of their own each; the last one opens tcp/443 to the peer.
-pub fn with_rules(count: usize) -> String {
+/// A policy of `count` rules with a port of their own each and `sources` sources by turns; the last one opens tcp/443 to
+/// the peer.
+pub fn with_rules(count: usize, sources: usize) -> String {
     let mut text = "version = 1\n[profiles.edge]\ninterfaces = [\"lo\"]\n".to_owned();
     for rule in 1..count {
+        let source = rule % sources;
         let _ = write!(
             text,
             "[[profiles.edge.allow]]\nid = \"rule-{rule}\"\nprotocol = \"tcp\"\nports = [{}]\nfrom = [\"10.{}.{}.0/24\"]\nto = \"self\"\n",
             10_000 + rule,
-            rule >> 8,
-            rule & 0xff,
+            source >> 8,
+            source & 0xff,
         );
     }
     text + "[[profiles.edge.allow]]\nid = \"last\"\nprotocol = \"tcp\"\nports = [443]\nfrom = [\"203.0.113.0/24\"]\nto = \"self\"\n"

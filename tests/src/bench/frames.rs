@@ -67,3 +67,20 @@ pub fn set_source(frame: &mut [u8], source: Ipv4Addr) {
         field.copy_from_slice(&source.octets());
     }
 }
+
+/// The same frame in a VLAN (IEEE 802.1Q).
+pub fn tagged(frame: &[u8], vlan: u16) -> Vec<u8> {
+    const ADDRESSES: usize = 12;
+    let (addresses, rest) = frame.split_at(ADDRESSES.min(frame.len()));
+    let [high, low] = vlan.to_be_bytes();
+    [addresses, &[0x81, 0x00, high, low], rest].concat()
+}
+
+/// Makes an untagged IPv4 frame a fragment that is not the first of its packet.
+pub fn make_later_fragment(frame: &mut [u8]) {
+    // in units of 8 bytes; none follows
+    const OFFSET: u16 = 185;
+    if let Some(field) = frame.get_mut(20..22) {
+        field.copy_from_slice(&OFFSET.to_be_bytes());
+    }
+}

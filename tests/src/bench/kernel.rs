@@ -111,6 +111,11 @@ impl Map {
         )))
     }
 
+    /// A map that is held elsewhere.
+    pub fn from_fd(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+
     /// For a program's instructions.
     pub fn descriptor(&self) -> RawFd {
         self.0.as_raw_fd()
@@ -135,6 +140,29 @@ impl Map {
             flags: 0,
         };
         bpf(command::MAP_UPDATE_ELEM, &mut attributes).map(drop)
+    }
+
+    /// Stores the only value of an array.
+    pub fn put_value<V>(&self, value: &[V]) -> Result<()> {
+        #[repr(C)]
+        struct Attributes<V> {
+            map: u32,
+            zero: u32,
+            key: *const u32,
+            value: *const V,
+            flags: u64,
+        }
+        let key = 0_u32;
+        let mut attributes = Attributes {
+            map: self.0.as_raw_fd() as u32,
+            zero: 0,
+            key: &raw const key,
+            value: value.as_ptr(),
+            flags: 0,
+        };
+        bpf(command::MAP_UPDATE_ELEM, &mut attributes)
+            .map(drop)
+            .context("cannot fill a map")
     }
 
     /// Stores many entries with one call.
@@ -247,42 +275,12 @@ impl Program {
 
     /// Runs the program on `frame`, `repeat` times, as if it came in on this namespace's loopback interface.
     pub fn run(&self, frame: &[u8], repeat: u32) -> Result<Run> {
-        #[repr(C)]
-        struct Attributes {
-            program: u32,
-            action: u32,
-            size_in: u32,
-            size_out: u32,
-            data_in: *const u8,
-            data_out: *mut u8,
-            repeat: u32,
-            duration: u32,
-            context_size_in: u32,
-            context_size_out: u32,
-            context_in: u64,
-            context_out: u64,
-            flags: u32,
-            cpu: u32,
-            batch: u32,
-            zero: u32,
-        }
-        let mut attributes = Attributes {
+        let mut attributes = TestRun {
             program: self.0.as_raw_fd() as u32,
-            action: 0,
             size_in: frame.len() as u32,
-            size_out: 0,
-            data_in: frame.as_ptr(),
-            data_out: std::ptr::null_mut(),
+            data_in: frame.as_ptr() as u64,
             repeat,
-            duration: 0,
-            context_size_in: 0,
-            context_size_out: 0,
-            context_in: 0,
-            context_out: 0,
-            flags: 0,
-            cpu: 0,
-            batch: 0,
-            zero: 0,
+            ..TestRun::default()
         };
         bpf(command::PROG_TEST_RUN, &mut attributes).context("BPF_PROG_TEST_RUN failed")?;
         Ok(Run {
@@ -290,4 +288,43 @@ impl Program {
             nanoseconds: attributes.duration,
         })
     }
+
+    /// Runs the program on `count` live frames: what it does with one, redirecting it for instance, is really done.
+    pub fn send(&self, frame: &[u8], count: u32) -> Result<()> {
+        /// `BPF_F_TEST_XDP_LIVE_FRAMES`
+        const LIVE_FRAMES: u32 = 2;
+        let mut attributes = TestRun {
+            program: self.0.as_raw_fd() as u32,
+            size_in: frame.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            repeat: count,
+            flags: LIVE_FRAMES,
+            ..TestRun::default()
+        };
+        bpf(command::PROG_TEST_RUN, &mut attributes)
+            .context("no live frames were sent")
+            .map(drop)
+    }
+}
+
+/// What `BPF_PROG_TEST_RUN` is asked, and what it answers (`union bpf_attr`, `test`).
+#[derive(Default)]
+#[repr(C)]
+struct TestRun {
+    program: u32,
+    action: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch: u32,
+    zero: u32,
 }

@@ -1,30 +1,23 @@
-//! How long it takes to put a large set of prefixes in force, ours beside nftables.
+//! Sets of prefixes in the filter: written for it, timed on their way into force, and looked up there.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
-use serde::Serialize;
 
 use super::filter::{Filter, with_group};
 use super::frames::{PEER_PORT, Version, set_source, tcp};
 use super::kernel::Program;
-use super::peer;
 
 /// One set's figures, in seconds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Loading {
-    /// Prefixes in the set.
-    pub prefixes: usize,
     /// Ours, from the policy's text: read, checked, compiled.
     pub compile: f64,
     /// Ours: built, written, read back, in force.
     pub push: f64,
-    /// `nft -f` of the same set.
-    pub nft: f64,
 }
 
 /// Writes the prefixes one a line, for a group.
@@ -55,37 +48,14 @@ pub fn check(filter: &Program, prefixes: &[Ipv4Net]) -> Result<()> {
     Ok(())
 }
 
-/// Measures one set once.
-pub fn measure(directory: &Path, prefixes: &[Ipv4Net]) -> Result<Loading> {
-    let list = format!("loading-{}.txt", prefixes.len());
-    write_list(&directory.join(&list), prefixes)?;
-    let mut filter = Filter::load(
-        directory,
-        &format!("loading-{}", prefixes.len()),
-        &with_group(&list),
-    )?;
+/// Measures one set once, in a namespace of its own.
+pub fn measure(prefixes: &[Ipv4Net]) -> Result<Loading> {
+    let directory = tempfile::tempdir()?;
+    write_list(&directory.path().join("loading.txt"), prefixes)?;
+    let mut filter = Filter::load(directory.path(), "loading", &with_group("loading.txt"))?;
     check(&filter.program()?, prefixes)?;
-    let nft = nft(directory, prefixes)?;
-    let loading = Loading {
-        prefixes: prefixes.len(),
+    Ok(Loading {
         compile: filter.compiled_in.as_secs_f64(),
         push: filter.pushed_in.as_secs_f64(),
-        nft: nft.as_secs_f64(),
-    };
-    Ok(loading)
-}
-
-fn nft(directory: &Path, prefixes: &[Ipv4Net]) -> Result<Duration> {
-    let path = directory.join("set.nft");
-    let elements: Vec<String> = prefixes.iter().map(ToString::to_string).collect();
-    let text = format!(
-        "table netdev bench {{\n set many {{ type ipv4_addr; flags interval; auto-merge; elements = {{ {} }} }}\n}}\n",
-        elements.join(", "),
-    );
-    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    let started = Instant::now();
-    peer::command("nft", &["-f", &path.to_string_lossy()])?;
-    let took = started.elapsed();
-    peer::command("nft", &["delete", "table", "netdev", "bench"])?;
-    Ok(took)
+    })
 }

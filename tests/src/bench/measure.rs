@@ -3,12 +3,13 @@
 use anyhow::{Result, bail};
 
 use super::kernel::Program;
+use super::progress;
 
 /// Something to be measured.
 #[derive(Debug)]
 pub struct Subject<'a> {
     /// Short and stable, for scripts.
-    pub id: &'static str,
+    pub id: String,
     /// For people.
     pub what: String,
     /// What runs.
@@ -55,8 +56,9 @@ impl Samples {
     }
 }
 
-/// Runs everything, and checks that each program still decides what it should.
+/// Runs everything, and checks that each program still decides what it should. `what` is said of the progress.
 pub fn rounds(
+    what: &str,
     subjects: &[Subject<'_>],
     effort: Effort,
     mut before: impl FnMut() -> Result<()>,
@@ -75,6 +77,7 @@ pub fn rounds(
         subject.program.run(&subject.frame, effort.repeat / 4 + 2)?;
     }
     let mut samples = vec![Samples(Vec::with_capacity(effort.rounds)); subjects.len()];
+    let bar = progress::bar(what, effort.rounds * subjects.len());
     for round in 0..effort.rounds {
         before()?;
         for turn in 0..subjects.len() {
@@ -87,7 +90,32 @@ pub fn rounds(
                     .run(&subject.frame, effort.repeat)?
                     .nanoseconds,
             );
+            bar.inc(1);
         }
     }
     Ok(samples)
+}
+
+/// Between the two samples next to it (Hyndman and Fan, type 7).
+pub fn quantile(samples: &[f64], part: f64) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = part * (sorted.len().max(1) - 1) as f64;
+    let at = |index: f64| sorted.get(index as usize).copied().unwrap_or(f64::NAN);
+    let (below, above) = (at(place.floor()), at(place.ceil()));
+    below + (above - below) * place.fract()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantile;
+
+    #[test]
+    fn quantiles_lie_between_samples() {
+        let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found}");
+        near(quantile(&[3.0, 1.0, 2.0], 0.5), 2.0);
+        near(quantile(&[1.0, 2.0, 3.0, 4.0], 0.5), 2.5);
+        near(quantile(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.25), 2.0);
+        assert!(quantile(&[], 0.5).is_nan());
+    }
 }

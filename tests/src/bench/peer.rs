@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
@@ -82,6 +83,16 @@ pub fn xdp_filter() -> Result<Program> {
         .and_then(serde_json::Value::as_u64)
         .context("`ip link` shows no XDP program where xdp-filter was loaded")?;
     Program::by_id(id as u32)
+}
+
+/// How long xdp-filter takes to be given these addresses: one call for each, as it wants them.
+pub fn xdp_filter_takes(addresses: &[Ipv4Addr]) -> Result<Duration> {
+    let _loaded = xdp_filter()?;
+    let begin = Instant::now();
+    for address in addresses {
+        command("xdp-filter", &["ip", "--mode", "src", &address.to_string()])?;
+    }
+    Ok(begin.elapsed())
 }
 
 /// A program that looks every source up in an LPM trie, and the same program without the look-up.

@@ -1,47 +1,54 @@
-//! The figures, as a table for people or as one JSON document.
+//! Figures as tables: for a terminal, and as cells for the document.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use anyhow::Result;
+use comfy_table::{CellAlignment, presets};
 use serde::Serialize;
 
-use super::loading::Loading;
+use super::arguments::Bench;
+use super::document::{Chart, Document, Goal, Section, Table};
+use super::goals::Measured;
 use super::measure::{Effort, Samples, Subject};
 
-/// Everything that was measured.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// Where.
-    pub machine: Machine,
-    /// Rounds and repetitions behind `packets`, then behind `sources`.
-    pub effort: [Effort; 2],
-    /// Cost per packet.
-    pub packets: Vec<Row>,
-    /// Cost per packet behind a program that sets the source address.
-    pub sources: Vec<Row>,
-    /// What we want to hold.
-    pub goals: Vec<Goal>,
-    /// Time to put sets of prefixes in force.
-    pub loading: Vec<Loading>,
+pub use super::document::Machine;
+
+/// What a bench hands over beside its figures.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// For people.
+    pub tables: Vec<Table>,
+    /// The same, drawn.
+    pub charts: Vec<Chart>,
+    /// Lines for a terminal, where there are no tables.
+    pub text: String,
+    /// What goals are judged by.
+    pub measured: Vec<Measured>,
 }
 
-/// What the figures depend on.
-#[derive(Debug, Serialize)]
-pub struct Machine {
-    /// Kernel release.
-    pub kernel: String,
-    /// Model of the processor.
-    pub processor: String,
-    /// Processors online.
-    pub processors: usize,
-    /// xdp-filter's version.
-    pub xdp_filter: String,
+/// One bench's part of the document.
+pub fn section<T: Serialize>(bench: Bench, figures: &T, shown: Shown) -> Result<Section> {
+    let measured = shown.measured.into_iter();
+    Ok(Section {
+        bench: bench.name(),
+        tables: shown.tables,
+        charts: shown.charts,
+        text: shown.text,
+        measured: measured
+            .map(|(id, value)| (id.to_owned(), value))
+            // JSON has no word for "not a number": what is not there was not measured
+            .filter(|(_, value)| value.is_finite())
+            .collect::<BTreeMap<_, _>>(),
+        figures: serde_json::to_value(figures)?,
+    })
 }
 
 /// One subject's figures.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// Stable name.
-    pub id: &'static str,
+    pub id: String,
     /// For people.
     pub what: String,
     /// Median nanoseconds a packet.
@@ -52,67 +59,6 @@ pub struct Row {
     pub upper: f64,
     /// Median less that of the program that does everything but the work in question.
     pub net: f64,
-}
-
-/// A ratio and its limit.
-#[derive(Debug, Serialize)]
-pub struct Goal {
-    /// What is compared.
-    pub what: String,
-    /// What was seen.
-    pub value: f64,
-    /// What it must not pass (`at_least`: what it must reach).
-    pub limit: f64,
-    /// Which way the limit holds.
-    pub at_least: bool,
-    /// Whether it holds.
-    pub met: bool,
-}
-
-impl Goal {
-    /// `value` is to be at most `limit`.
-    pub fn at_most(what: &str, value: f64, limit: f64) -> Self {
-        Self {
-            what: what.to_owned(),
-            value,
-            limit,
-            at_least: false,
-            met: value <= limit,
-        }
-    }
-
-    /// `value` is to be at least `limit`.
-    pub fn at_least(what: &str, value: f64, limit: f64) -> Self {
-        Self {
-            what: what.to_owned(),
-            value,
-            limit,
-            at_least: true,
-            met: value >= limit,
-        }
-    }
-
-    /// One line.
-    pub fn text(&self) -> String {
-        let (sign, verdict) = (
-            if self.at_least { ">=" } else { "<=" },
-            if self.met { "yes" } else { "NO" },
-        );
-        format!(
-            "{verdict:<3} {:<74} {:>6.2} {sign} {}\n",
-            self.what, self.value, self.limit
-        )
-    }
-}
-
-impl Machine {
-    /// One line.
-    pub fn text(&self) -> String {
-        format!(
-            "Linux {}, {} ({} online), xdp-filter {}\n",
-            self.kernel, self.processor, self.processors, self.xdp_filter
-        )
-    }
 }
 
 /// Sums the samples up.
@@ -126,7 +72,7 @@ pub fn rows(subjects: &[Subject<'_>], samples: &[Samples]) -> Vec<Row> {
                 .and_then(|floor| samples.get(floor))
                 .map_or(0.0, Samples::median);
             Row {
-                id: subject.id,
+                id: subject.id.clone(),
                 what: subject.what.clone(),
                 median: own.median(),
                 lower: own.quantile(0.25),
@@ -137,52 +83,130 @@ pub fn rows(subjects: &[Subject<'_>], samples: &[Samples]) -> Vec<Row> {
         .collect()
 }
 
-fn table(text: &mut String, title: &str, effort: Effort, rows: &[Row]) {
+/// A table of rows. `beside` names the row that a row is compared with, by id.
+pub fn table(
+    title: &str,
+    effort: Effort,
+    rows: &[Row],
+    beside: impl Fn(&str) -> Option<&'static str>,
+) -> Table {
     let Effort { rounds, repeat } = effort;
-    let _ = writeln!(
-        text,
-        "\n{title}; {rounds} rounds of {repeat} packets\n{:<58} {:>7} {:>15} {:>7}",
-        "", "median", "quartiles", "net"
-    );
-    for row in rows {
-        let _ = writeln!(
-            text,
-            "{:<58} {:>7.1} {:>7.1} {:>7.1} {:>7.1}",
-            row.what, row.median, row.lower, row.upper, row.net
-        );
+    let compared = |row: &Row| {
+        let other = beside(&row.id)?;
+        let other = rows.iter().find(|row| row.id == other)?;
+        Some(format!("{:.2}", row.median / other.median))
+    };
+    let any = rows.iter().any(|row| compared(row).is_some());
+    let mut columns = vec!["program and packet", "median", "quartiles", "net"];
+    if any {
+        columns.push("of xdp-filter");
+    }
+    let cells = rows.iter().map(|row| {
+        let mut cells = vec![
+            row.what.clone(),
+            format!("{:.1}", row.median),
+            format!("{:.1}-{:.1}", row.lower, row.upper),
+            format!("{:.1}", row.net),
+        ];
+        if any {
+            cells.push(compared(row).unwrap_or_default());
+        }
+        cells
+    });
+    Table {
+        title: format!(
+            "{title}; {rounds} rounds of {} packets",
+            grouped(repeat.into())
+        ),
+        columns: columns.into_iter().map(str::to_owned).collect(),
+        rows: cells.collect(),
     }
 }
 
-impl Report {
-    /// For people.
-    pub fn text(&self) -> String {
-        let mut text = self.machine.text();
-        table(
-            &mut text,
-            "ns a packet (net: less the empty program)",
-            self.effort[0],
-            &self.packets,
+/// For people.
+pub fn text(document: &Document) -> String {
+    let mut text = document.machine.text();
+    for section in &document.sections {
+        for table in &section.tables {
+            let _ = write!(text, "\n{}\n{}", table.title, aligned(table));
+        }
+        if section.tables.is_empty() {
+            let _ = write!(text, "\n{}", section.text);
+        }
+    }
+    if !document.goals.is_empty() {
+        let goals = goals(&document.goals);
+        let _ = write!(text, "\n{}\n{}", goals.title, aligned(&goals));
+    }
+    text
+}
+
+fn goals(goals: &[Goal]) -> Table {
+    let columns = ["goal", "", "seen", "wanted", "met"];
+    let rows = goals.iter().map(|goal| {
+        let value = goal
+            .value
+            .map_or("nothing".to_owned(), |value| format!("{value:.3}"));
+        let sign = if goal.at_least { "at least" } else { "at most" };
+        vec![
+            goal.id.clone(),
+            goal.what.clone(),
+            value,
+            format!("{sign} {}", goal.limit),
+            if goal.met { "yes" } else { "NO" }.to_owned(),
+        ]
+    });
+    Table {
+        title: "goals".to_owned(),
+        columns: columns.map(str::to_owned).to_vec(),
+        rows: rows.collect(),
+    }
+}
+
+/// Columns of equal width, numbers to the right.
+fn aligned(table: &Table) -> String {
+    let mut shown = comfy_table::Table::new();
+    shown.load_style(presets::NOTHING);
+    shown.set_header(&table.columns);
+    shown.add_rows(&table.rows);
+    for (place, column) in shown.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        let numbers = table.rows.iter().all(|row| {
+            let cell = row.get(place).map_or("", String::as_str);
+            cell.is_empty()
+                || cell.starts_with(|first: char| first.is_ascii_digit() || first == '-')
+        });
+        if numbers {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut text = shown.trim_fmt();
+    text.push('\n');
+    text
+}
+
+/// With commas between thousands.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!(
+            [1, 999, 1000, 10_000_000].map(grouped),
+            ["1", "999", "1,000", "10,000,000"]
         );
-        let title = "ns a packet, source address set by a program in front (net: less the same before an empty program)";
-        table(&mut text, title, self.effort[1], &self.sources);
-        if !self.loading.is_empty() {
-            let _ = writeln!(
-                text,
-                "\n{:<24} {:>12} {:>12} {:>12}",
-                "seconds to load", "check", "push", "nft -f"
-            );
-            for row in &self.loading {
-                let _ = writeln!(
-                    text,
-                    "{:>8} prefixes        {:>12.3} {:>12.3} {:>12.3}",
-                    row.prefixes, row.compile, row.push, row.nft
-                );
-            }
-        }
-        text.push('\n');
-        for goal in &self.goals {
-            text.push_str(&goal.text());
-        }
-        text
     }
 }

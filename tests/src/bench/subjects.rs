@@ -9,7 +9,9 @@ use filter_common::limits::BLOCKS;
 
 use super::assembly::{self, Prologue};
 use super::filter::{self, CLIENT_PORT, Filter, Sources};
-use super::frames::{HOST4, PEER_PORT, PEER4, Version, set_source, tcp, udp};
+use super::frames::{
+    HOST4, PEER_PORT, PEER4, Version, make_later_fragment, set_source, tagged, tcp, udp,
+};
 use super::kernel::{Kind, Map, Program, map_type};
 use super::measure::Subject;
 use super::{loading, peer};
@@ -72,8 +74,8 @@ impl Programs {
             strict: load("strict", filter::edge(true, Sources::Strict)?)?,
             sources: SourcePrograms::load()?,
             monitor: load("monitor", filter::edge(false, Sources::Checked)?)?,
-            one_rule: load("one-rule", filter::with_rules(1))?,
-            many_rules: load("many-rules", filter::with_rules(RULES))?,
+            one_rule: load("one-rule", filter::with_rules(1, 1))?,
+            many_rules: load("many-rules", filter::with_rules(RULES, RULES))?,
             group: load("group", filter::with_group("many.txt"))?,
             trie: peer::Trie::new(&prefixes)?,
         };
@@ -115,14 +117,19 @@ impl SourcePrograms {
     }
 }
 
+/// One of the blocked sources.
+fn blocked_source() -> Ipv4Addr {
+    Ipv4Addr::from_bits(BLOCKED.to_bits() + 77)
+}
+
 /// One packet, again and again.
 pub fn fixed(programs: &Programs) -> Result<Vec<Subject<'_>>> {
     use Version::{V4, V6};
     let edge = &programs.edge;
     let mut subjects = Vec::new();
-    let mut add = |id, what: &str, program, frame, action| {
+    let mut add = |id: &str, what: &str, program, frame, action| {
         subjects.push(Subject {
-            id,
+            id: id.to_owned(),
             what: what.to_owned(),
             program,
             frame,
@@ -312,6 +319,42 @@ pub fn fixed(programs: &Programs) -> Result<Vec<Subject<'_>>> {
         }
         add(id, name, edge, frame, DROP);
     }
+    for (id, name, program) in [
+        (
+            "xdp_filter_vlan",
+            "xdp-filter: TCP in a VLAN allowed",
+            &programs.xdp_filter,
+        ),
+        ("edge_vlan", "edge: TCP SYN in a VLAN allowed", edge),
+    ] {
+        let frame = tagged(&tcp(V4, PEER_PORT, 80, true)?, 7);
+        add(id, name, program, frame, PASS);
+    }
+    let mut fragment = udp(V4, PEER_PORT, 53)?;
+    make_later_fragment(&mut fragment);
+    add(
+        "edge_fragment",
+        "edge: later fragment of an unknown packet",
+        edge,
+        fragment,
+        DROP,
+    );
+    let mut blocked = tcp(V4, PEER_PORT, 80, true)?;
+    set_source(&mut blocked, blocked_source());
+    add(
+        "edge_blocked",
+        "edge, 65,536 blocks: SYN of a blocked source",
+        &programs.blocks,
+        blocked,
+        DROP,
+    );
+    add(
+        "trie_fixed",
+        "kernel LPM trie of 100,000 prefixes, nothing else",
+        &programs.trie.with,
+        tcp(V4, PEER_PORT, 80, true)?,
+        DROP,
+    );
     let sources = &programs.sources;
     for (id, name, program) in [
         (
@@ -427,7 +470,7 @@ impl Fronts {
             blocks,
             None,
         )?;
-        let blocked = assembly::Sources::One(Ipv4Addr::from_bits(BLOCKED.to_bits() + 77).octets());
+        let blocked = assembly::Sources::One(blocked_source().octets());
         fronts.add(
             "blocks_blocked",
             "edge, 65,536 blocks: SYN of a blocked source".to_owned(),
@@ -547,7 +590,7 @@ impl Fronts {
         let fronts = self.0.iter();
         fronts
             .map(|front| Subject {
-                id: front.id,
+                id: front.id.to_owned(),
                 what: front.what.clone(),
                 program: &front.prologue.program,
                 frame: front.frame.clone(),

@@ -2,16 +2,14 @@
 //! own, since it measures, with a release build in EDGEFILTER_BIN:
 //! `cargo test -p tests --test namespaces million -- --ignored --nocapture`.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use edgefilter_tests::netns::topology::{CLIENT_V4, HOST_V4};
 use edgefilter_tests::netns::{Edge, PacketSocket, finish};
-use edgefilter_tests::programs::{Edgefilter, Sink};
+use edgefilter_tests::programs::{Edgefilter, Memory, Sink};
 use fastrand::Rng;
 
 use crate::forgeries::{Link, datagram};
@@ -33,55 +31,6 @@ fn prefixes() -> Vec<String> {
     }
     let nets = seen.into_iter().map(Ipv4Addr::from_bits);
     nets.map(|net| format!("{net}/24")).collect()
-}
-
-/// Resident peak of the process without the tables that it has mapped, and what its BPF maps take, each once.
-fn memory(pid: u32) -> Result<(u64, u64)> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|text| text.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
-        .context("no VmHWM")?;
-    let mut maps = BTreeMap::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        // a file may be closed meanwhile
-        let Ok(text) = fs::read_to_string(entry?.path()) else {
-            continue;
-        };
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            line.trim().parse::<u64>().ok()
-        };
-        if let (Some(id), Some(bytes)) = (field("map_id:"), field("memlock:")) {
-            maps.insert(id, bytes);
-        }
-    }
-    ensure!(!maps.is_empty(), "the daemon holds no map");
-    let mut mapped = 0;
-    let mut of_map = false;
-    for line in fs::read_to_string(format!("/proc/{pid}/smaps"))?.lines() {
-        match line.split_once(':') {
-            Some(("Rss", size)) if of_map => {
-                let size = size.trim().trim_end_matches(" kB");
-                mapped += size.parse::<u64>()?;
-            }
-            // the first line of a mapping begins with its addresses
-            _ if line
-                .split(' ')
-                .next()
-                .is_some_and(|word| word.contains('-')) =>
-            {
-                of_map = line.contains("bpf-map");
-            }
-            _ => {}
-        }
-    }
-    ensure!(
-        mapped > 0 && mapped < peak,
-        "{mapped} of {peak} kB are mapped"
-    );
-    Ok(((peak - mapped) << 10, maps.values().sum()))
 }
 
 #[test]
@@ -108,7 +57,7 @@ fn a_million_prefixes_are_pushed() -> Result<()> {
         .cli(&["apply", &policy.to_string_lossy()])?
         .require()?;
     let apply = begin.elapsed();
-    let (resident, maps) = memory(daemon.pid().context("no daemon")?)?;
+    let Memory { peak, maps, .. } = Memory::of(daemon.pid().context("no daemon")?)?;
 
     // auto-merge: lists that people keep overlap, and ours are aggregated as well
     let mut text = String::from(
@@ -156,11 +105,11 @@ fn a_million_prefixes_are_pushed() -> Result<()> {
         "{PREFIXES} prefixes: apply {apply:.2?}, nft -f {nft:.2?}, ratio {:.3}; daemon at most {} MiB, its maps {} MiB; an \
          entry: median {median:.2?}, most {most:.2?} of {ENTRIES}",
         apply.as_secs_f64() / nft.as_secs_f64(),
-        resident >> 20,
+        peak >> 20,
         maps >> 20
     );
     ensure!(apply.as_secs_f64() <= nft.as_secs_f64() * SHARE, "too slow");
-    ensure!(resident + maps < MEMORY, "too much memory");
+    ensure!(peak + maps < MEMORY, "too much memory");
     ensure!(median < ENTRY, "an entry takes {median:?}");
     daemon.terminate()
 }
