@@ -40,6 +40,8 @@ mod table;
 mod time;
 #[path = "kernel/times.rs"]
 mod times;
+#[path = "kernel/traffic.rs"]
+mod traffic;
 
 /// tcp/443 from anywhere to lo, nothing else.
 const WEB: &str = "version = 1\n[profiles.edge]\ninterfaces = [\"lo\"]\n\

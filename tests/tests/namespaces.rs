@@ -91,5 +91,7 @@ mod support;
 mod timeline;
 #[path = "namespaces/tools.rs"]
 mod tools;
+#[path = "namespaces/traffic.rs"]
+mod traffic;
 #[path = "namespaces/webhook.rs"]
 mod webhook;

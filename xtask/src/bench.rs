@@ -99,7 +99,7 @@ fn prepare(bench: Bench, command: &mut Command) -> Result<()> {
         Bench::Sizes => {
             command.env("EDGEFILTER_LOOKUP", look_ups()?);
         }
-        Bench::Push | Bench::Daemon | Bench::Containers => {
+        Bench::Push | Bench::Daemon | Bench::Containers | Bench::Drops | Bench::Goodput => {
             let mut build = workspace::cargo_command("build");
             workspace::run(build.args(["--quiet", "--release", "--package", "filter-user"]))?;
             let binary = workspace::target_folder().join("release/edgefilter");

@@ -12,6 +12,7 @@ mod old_kernel;
 mod setup;
 mod step;
 mod test;
+mod traffic;
 mod vm;
 mod workspace;
 
@@ -49,6 +50,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Measure the cost of a packet, beside other filters
     Bench(bench::Arguments),
+    /// Send packets by description, or a capture again
+    Traffic(traffic::Arguments),
     /// Run a program under Linux 6.1 in an emulated machine
     Vm(vm::VmArgs),
 }
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Traffic(arguments) => traffic::run(&arguments),
         Command::Vm(arguments) => return run_in_vm(&arguments),
     };
     match done {

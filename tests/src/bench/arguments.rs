@@ -17,6 +17,10 @@ pub enum Bench {
     Daemon,
     /// The throughput of containers, by iperf3
     Containers,
+    /// Packets a second dropped end to end, beside xdp-filter, nftables and iptables
+    Drops,
+    /// What a server answers while a flood is refused in front of it
+    Goodput,
 }
 
 impl Bench {

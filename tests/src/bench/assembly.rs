@@ -4,49 +4,10 @@
 use std::os::fd::{AsRawFd, RawFd};
 
 use anyhow::Result;
+use edgefilter_tests::bpf::instruction::{Instruction, helper, instruction, load_map, op};
 
 use super::kernel::{Kind, Map, Program, map_type};
 
-/// One BPF instruction (Documentation/bpf/standardization/instruction-set.rst).
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct Instruction {
-    code: u8,
-    registers: u8,
-    offset: i16,
-    immediate: i32,
-}
-
-/// Operation codes.
-mod op {
-    pub(super) const LOAD_MAP: u8 = 0x18;
-    pub(super) const LOAD_WORD: u8 = 0x61;
-    pub(super) const STORE_WORD_OF: u8 = 0x63;
-    pub(super) const STORE_HALF_OF: u8 = 0x6b;
-    pub(super) const STORE_WORD: u8 = 0x62;
-    pub(super) const ADD: u8 = 0x07;
-    pub(super) const AND: u8 = 0x57;
-    pub(super) const XOR: u8 = 0xa7;
-    pub(super) const MODULO: u8 = 0x97;
-    pub(super) const BIG_ENDIAN: u8 = 0xdc;
-    pub(super) const SET: u8 = 0xb7;
-    pub(super) const COPY: u8 = 0xbf;
-    pub(super) const JUMP_GREATER: u8 = 0x2d;
-    pub(super) const CALL: u8 = 0x85;
-    pub(super) const EXIT: u8 = 0x95;
-}
-
-/// Helper functions (linux/bpf.h).
-mod helper {
-    pub(super) const MAP_LOOKUP: i32 = 1;
-    pub(super) const PRANDOM: i32 = 7;
-    pub(super) const TAIL_CALL: i32 = 12;
-    pub(super) const REDIRECT: i32 = 23;
-    pub(super) const FIB_LOOKUP: i32 = 69;
-}
-
-/// `src` of a map load: the immediate is a descriptor.
-const PSEUDO_MAP_FD: u8 = 1;
 const XDP_DROP: i32 = 1;
 /// The source address and the destination port in an untagged IPv4 frame, and where the ports end.
 const SOURCE: i16 = 26;
@@ -55,22 +16,6 @@ const HEADERS: i32 = 38;
 /// The context's fields.
 const DATA: i16 = 0;
 const DATA_END: i16 = 4;
-
-const fn instruction(code: u8, target: u8, source: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction {
-        code,
-        registers: source << 4 | target,
-        offset,
-        immediate,
-    }
-}
-
-const fn load_map(target: u8, map: RawFd) -> [Instruction; 2] {
-    [
-        instruction(op::LOAD_MAP, target, PSEUDO_MAP_FD, 0, map),
-        instruction(0, 0, 0, 0, 0),
-    ]
-}
 
 const fn drop_it() -> [Instruction; 2] {
     [
@@ -157,36 +102,6 @@ pub fn fib_lookup(kind: Kind) -> Result<Program> {
     Program::load("bench_fib", &program, kind)
 }
 
-/// A program for live frames: gives each a random source and destination port, and sends it out of the link with this
-/// index.
-pub fn random_syns(link: u32) -> Result<Program> {
-    let body = [
-        instruction(op::STORE_WORD_OF, 2, 7, SOURCE, 0),
-        instruction(op::STORE_HALF_OF, 2, 0, PORT, 0),
-        instruction(op::SET, 1, 0, 0, link as i32),
-        instruction(op::SET, 2, 0, 0, 0),
-        instruction(op::CALL, 0, 0, 0, helper::REDIRECT),
-        instruction(op::EXIT, 0, 0, 0, 0),
-    ];
-    let start = [
-        instruction(op::COPY, 6, 1, 0, 0),
-        instruction(op::CALL, 0, 0, 0, helper::PRANDOM),
-        instruction(op::COPY, 7, 0, 0, 0),
-        instruction(op::CALL, 0, 0, 0, helper::PRANDOM),
-    ];
-    let program: Vec<_> = start
-        .into_iter()
-        .chain(bounds(body.len()))
-        .chain(body)
-        .chain(drop_it())
-        .collect();
-    let kind = Kind {
-        frags: false,
-        attach: true,
-    };
-    Program::load("bench_flood", &program, kind)
-}
-
 /// Which sources the packets get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sources {
@@ -244,7 +159,7 @@ fn prologue(next: RawFd, sources: Sources, trie: Option<&Map>) -> Vec<Instructio
         Sources::Among(first, count) => vec![
             instruction(op::MODULO, 0, 0, 0, count as i32),
             instruction(op::ADD, 0, 0, 0, first as i32),
-            instruction(op::BIG_ENDIAN, 0, 0, 0, 32),
+            instruction(op::TO_BIG_ENDIAN, 0, 0, 0, 32),
         ],
     };
     body.push(instruction(op::STORE_WORD_OF, 2, 0, SOURCE, 0));
@@ -268,10 +183,4 @@ fn prologue(next: RawFd, sources: Sources, trie: Option<&Map>) -> Vec<Instructio
         .chain(body)
         .chain(drop_it())
         .collect()
-}
-
-impl AsRawFd for Program {
-    fn as_raw_fd(&self) -> RawFd {
-        self.descriptor()
-    }
 }

@@ -17,9 +17,9 @@ use serde_json::Value;
 
 use super::document::Table;
 use super::goals::Measured;
-use super::measure::quantile;
 use super::progress;
 use super::report::Shown;
+use super::spread::quantile;
 
 /// iperf3's own port.
 const PORT: u16 = 5201;

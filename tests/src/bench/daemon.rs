@@ -9,16 +9,18 @@ use anyhow::{Context, Result};
 use edgefilter_tests::netns::topology::HOST_V4;
 use edgefilter_tests::netns::{Edge, Running, links};
 use edgefilter_tests::programs::{Edgefilter, Memory, memory};
+use edgefilter_tests::traffic::sender::Engine;
+use edgefilter_tests::traffic::{Description, Limits, Link, Sender};
 use serde::Serialize;
 
 use super::document::Table;
 use super::filter::{self, Sources};
-use super::measure::quantile;
+use super::progress;
 use super::report::Shown;
-use super::{flood, progress};
+use super::spread::quantile;
 
 /// Packets a second that are to be refused.
-const RATE: u64 = 3_000_000;
+const RATE: f64 = 3e6;
 /// Between two looks at the metrics.
 const SCRAPE: Duration = Duration::from_secs(5);
 /// What starting costs is not what running costs.
@@ -77,10 +79,6 @@ pub fn measure(quick: bool) -> Result<Daemon> {
 
 /// Watches the daemon while a flood is refused and others ask it.
 fn flooded(edge: &Edge, daemon: &Edgefilter, time: Duration) -> Result<Figures> {
-    let destination = (
-        links::hardware_address(&edge.host, "eth0")?,
-        HOST_V4.parse::<std::net::Ipv4Addr>()?.octets(),
-    );
     let stop = AtomicBool::new(false);
     let events = Running::start(daemon.command(&["events", "--follow", "--json"])?)?;
     let figures = thread::scope(|scope| {
@@ -95,9 +93,7 @@ fn flooded(edge: &Edge, daemon: &Edgefilter, time: Duration) -> Result<Figures> 
             }
             Ok(())
         });
-        let figures = watch(daemon, || {
-            flood::send(&edge.client, "eth0", destination, RATE, time).map(drop)
-        });
+        let figures = watch(daemon, || flood(edge, time));
         stop.store(true, Ordering::Relaxed);
         let scraped = scraper.join();
         scraped.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -106,6 +102,29 @@ fn flooded(edge: &Edge, daemon: &Edgefilter, time: Duration) -> Result<Figures> 
     // whoever follows never goes by himself
     drop(events);
     figures
+}
+
+/// SYNs from random sources to random ports.
+fn flood(edge: &Edge, time: Duration) -> Result<()> {
+    let hardware_address = |namespace| links::hardware_address(namespace, "eth0");
+    let macs = (
+        hardware_address(&edge.client)?,
+        hardware_address(&edge.host)?,
+    );
+    let description = Description {
+        destination: Some(HOST_V4.parse()?),
+        ports: "random".parse()?,
+        ..Description::default()
+    };
+    let streams = description.streams(macs.0, macs.1)?;
+    let limits = Limits {
+        packets: u64::MAX,
+        time,
+    };
+    edge.client.inside(|| {
+        let mut sender = Sender::open(&Link::find("eth0")?, streams, Some(RATE), Engine::Kernel)?;
+        sender.send(limits, &AtomicBool::new(false)).map(drop)
+    })?
 }
 
 fn watch(daemon: &Edgefilter, work: impl FnOnce() -> Result<()>) -> Result<Figures> {

@@ -16,8 +16,8 @@ use super::document::{Chart, Line, Table};
 use super::goals::Measured;
 use super::isolation::isolated;
 use super::loading::{self, Loading};
-use super::measure::quantile;
 use super::report::{Shown, grouped};
+use super::spread::quantile;
 use super::stream::{self, Delays, Stream};
 use super::{peer, progress};
 

@@ -10,24 +10,28 @@ mod arguments;
 mod assembly;
 #[path = "../bench/containers.rs"]
 mod containers;
+#[path = "../bench/contestants.rs"]
+mod contestants;
 #[path = "../bench/daemon.rs"]
 mod daemon;
 #[path = "../bench/document.rs"]
 mod document;
+#[path = "../bench/drops.rs"]
+mod drops;
 #[path = "../bench/filter.rs"]
 mod filter;
-#[path = "../bench/flood.rs"]
-mod flood;
 #[path = "../bench/frames.rs"]
 mod frames;
 #[path = "../bench/goals.rs"]
 mod goals;
+#[path = "../bench/goodput.rs"]
+mod goodput;
 #[path = "../bench/isolation.rs"]
 mod isolation;
-#[path = "../bench/kernel.rs"]
-mod kernel;
 #[path = "../bench/limits.rs"]
 mod limits;
+#[path = "../bench/loader.rs"]
+mod loader;
 #[path = "../bench/loading.rs"]
 mod loading;
 #[path = "../bench/measure.rs"]
@@ -44,6 +48,8 @@ mod push;
 mod report;
 #[path = "../bench/sizes.rs"]
 mod sizes;
+#[path = "../bench/spread.rs"]
+mod spread;
 #[path = "../bench/stream.rs"]
 mod stream;
 #[path = "../bench/subjects.rs"]
@@ -56,6 +62,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use edgefilter_tests::bpf as kernel;
 
 use arguments::{Asked, Bench};
 use document::{Document, Section};
@@ -137,6 +144,14 @@ fn measure(bench: Bench, quick: bool) -> Result<Section> {
         }
         Bench::Containers => {
             let figures = containers::measure(quick)?;
+            report::section(bench, &figures, figures.shown())
+        }
+        Bench::Drops => {
+            let figures = drops::measure(quick)?;
+            report::section(bench, &figures, figures.shown())
+        }
+        Bench::Goodput => {
+            let figures = goodput::measure(quick)?;
             report::section(bench, &figures, figures.shown())
         }
     }

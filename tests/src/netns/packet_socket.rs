@@ -2,7 +2,7 @@
 //!
 //! Owns the sockets and the capturing thread. XDP runs before AF_PACKET sees a frame, in native and
 //! in generic mode, so what is captured on the filter's own interface is what the filter let in.
-//! Must never be opened outside a namespace of ours.
+//! `open` goes to namespaces of ours only; who uses `open_here` knows where it is.
 
 use std::ffi::CString;
 use std::io;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::namespace::Namespace;
 
@@ -40,7 +40,8 @@ impl PacketSocket {
             })
     }
 
-    fn open_here(link: &str) -> io::Result<Self> {
+    /// Opens a socket on `link` of the network namespace that this thread is in.
+    pub fn open_here(link: &str) -> io::Result<Self> {
         let protocol = (libc::ETH_P_ALL as u16).to_be();
         // SAFETY: plain system call; the descriptor is checked before it is owned.
         let fd = unsafe {
@@ -88,16 +89,19 @@ impl PacketSocket {
 
     /// Sends one frame as it is, at least 14 bytes.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
+        self.try_send(frame)
+            .with_context(|| format!("a frame of {} bytes was not sent", frame.len()))
+    }
+
+    /// The same; ENOBUFS is a link that has no room for it now.
+    pub fn try_send(&self, frame: &[u8]) -> io::Result<()> {
         // SAFETY: the pointer and the length describe `frame`.
         let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        if usize::try_from(sent) != Ok(frame.len()) {
-            bail!(
-                "a frame of {} bytes was not sent: {}",
-                frame.len(),
-                io::Error::last_os_error()
-            );
+        match usize::try_from(sent) {
+            Ok(sent) if sent == frame.len() => Ok(()),
+            Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+            Err(_) => Err(io::Error::last_os_error()),
         }
-        Ok(())
     }
 
     /// The next frame that came in (not one that this namespace sent), cut to what `buffer` holds;

@@ -40,7 +40,7 @@ impl Nginx {
         let configuration = format!(
             "daemon off;\nmaster_process off;\nerror_log stderr;\npid {root_path}/pid;\n\
              events {{ worker_connections 512; }}\n\
-             http {{\n  access_log off;\n  client_body_temp_path {root_path}/body;\n\
+             http {{\n  access_log off; keepalive_requests 10000000;\n  client_body_temp_path {root_path}/body;\n\
              proxy_temp_path {root_path}/proxy;\n  fastcgi_temp_path {root_path}/fastcgi;\n\
              uwsgi_temp_path {root_path}/uwsgi;\n  scgi_temp_path {root_path}/scgi;\n\
              server {{ {listen} root {root_path}; }}\n}}\n"

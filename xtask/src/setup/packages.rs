@@ -34,6 +34,7 @@ pub const PACKAGES: &[Package] = &[
     package("hping3", Purpose::Run, "probes with odd TCP flags and fragments"),
     package("iperf3", Purpose::Run, "bulk traffic while programs are swapped"),
     package("iproute2", Purpose::Run, "ip, tc, ss: namespaces and links"),
+    package("iptables", Purpose::Run, "a filter to compare with"),
     package("iputils-ping", Purpose::Run, "ICMP echo through the filter"),
     package("isc-dhcp-client", Purpose::Run, "a DHCP client behind the filter"),
     package("nftables", Purpose::Run, "masquerading for the container-like client"),

@@ -1,12 +1,16 @@
-//! The few bpf(2) calls that the measurement makes itself: small programs and maps, and test runs.
+//! The few bpf(2) calls that measuring and sending take: small programs and maps, test runs and frames that really go out.
 //! Never attaches anything.
+
+pub mod instruction;
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context, Result, bail};
 
-use super::assembly::Instruction;
+use instruction::Instruction;
 
 /// Commands (linux/bpf.h).
 mod command {
@@ -20,6 +24,8 @@ mod command {
 
 /// Map types (linux/bpf.h).
 pub mod map_type {
+    /// Values by number.
+    pub const ARRAY: u32 = 2;
     /// Programs to call.
     pub const PROG_ARRAY: u32 = 3;
     /// BPF_MAP_TYPE_LRU_HASH
@@ -30,9 +36,15 @@ pub mod map_type {
 
 /// `BPF_F_NO_PREALLOC`
 pub const NO_PREALLOC: u32 = 1;
+/// `BPF_F_MMAPABLE`
+const MMAPABLE: u32 = 1 << 10;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
 const XDP_HAS_FRAGS: u32 = 1 << 5;
+const LIVE_FRAMES: u32 = 1 << 1;
+
+/// Lines of the verifier's log that are shown: why it refuses a program stands at the end.
+const LOG_LINES: usize = 30;
 
 /// What `BPF_PROG_TEST_RUN` said.
 #[derive(Clone, Copy, Debug)]
@@ -200,6 +212,65 @@ impl Map {
     }
 }
 
+/// Numbers that a program and this process share: the value of an array map of one entry.
+#[derive(Debug)]
+pub struct Shared {
+    map: Map,
+    memory: NonNull<AtomicU64>,
+    numbers: usize,
+}
+
+// SAFETY: the memory belongs to this value until it is dropped, and holds atomics only.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// So many numbers, all 0; a page holds 512.
+    pub fn new(numbers: usize) -> Result<Self> {
+        let size = numbers * size_of::<AtomicU64>();
+        let map = Map::new(map_type::ARRAY, 4, size as u32, 1, MMAPABLE)?;
+        // SAFETY: a new shared mapping; the result is checked.
+        let memory = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.descriptor(),
+                0,
+            )
+        };
+        if memory == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error()).context("cannot share a map's memory");
+        }
+        Ok(Self {
+            map,
+            memory: NonNull::new(memory.cast()).context("a mapping at address 0")?,
+            numbers,
+        })
+    }
+
+    /// For a program's instructions.
+    pub fn descriptor(&self) -> RawFd {
+        self.map.descriptor()
+    }
+
+    /// The numbers.
+    pub fn numbers(&self) -> &[AtomicU64] {
+        // SAFETY: mapped in `new` with room for so many, for as long as `self` lives; atomics may be written by others.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.numbers) }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let size = self.numbers * size_of::<AtomicU64>();
+        // SAFETY: mapped in `new` with this length, and no slice of it is alive.
+        unsafe { libc::munmap(self.memory.as_ptr().cast(), size) };
+    }
+}
+
 /// A loaded XDP program.
 #[derive(Debug)]
 pub struct Program(OwnedFd);
@@ -222,15 +293,14 @@ impl Program {
             ifindex: u32,
             attach_type: u32,
         }
-        let mut log = vec![0_u8; 64 << 10];
         let mut attributes = Attributes {
             program_type: PROG_TYPE_XDP,
             count: instructions.len() as u32,
             instructions: instructions.as_ptr(),
             license: c"GPL".as_ptr(),
-            log_level: 1,
-            log_size: log.len() as u32,
-            log: log.as_mut_ptr(),
+            log_level: 0,
+            log_size: 0,
+            log: std::ptr::null_mut(),
             kernel_version: 0,
             flags: if kind.frags { XDP_HAS_FRAGS } else { 0 },
             name: [0; 16],
@@ -243,16 +313,25 @@ impl Program {
             .take(15)
             .zip(name.bytes())
             .for_each(|(to, from)| *to = from);
-        match bpf(command::PROG_LOAD, &mut attributes) {
-            Ok(answer) => Ok(Self(owned(answer))),
-            Err(error) => {
-                let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
-                bail!(
-                    "the kernel does not take the program {name}: {error}\n{}",
-                    String::from_utf8_lossy(&log[..end])
-                )
-            }
+        if let Ok(answer) = bpf(command::PROG_LOAD, &mut attributes) {
+            return Ok(Self(owned(answer)));
         }
+        // Once more, to hear why: a log that is too long would be an error by itself.
+        let mut log = vec![0_u8; 64 << 10];
+        attributes.log_level = 1;
+        attributes.log_size = log.len() as u32;
+        attributes.log = log.as_mut_ptr();
+        let error = bpf(command::PROG_LOAD, &mut attributes)
+            .err()
+            .unwrap_or_else(|| io::ErrorKind::Other.into());
+        let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+        let log = String::from_utf8_lossy(&log[..end]);
+        let mut last: Vec<&str> = log.lines().rev().take(LOG_LINES).collect();
+        last.reverse();
+        bail!(
+            "the kernel does not take the program {name}: {error}\n{}",
+            last.join("\n")
+        )
     }
 
     /// Another's program.
@@ -275,35 +354,54 @@ impl Program {
 
     /// Runs the program on `frame`, `repeat` times, as if it came in on this namespace's loopback interface.
     pub fn run(&self, frame: &[u8], repeat: u32) -> Result<Run> {
+        Self::test(&mut TestRun {
+            repeat,
+            ..self.test_run(frame)
+        })
+    }
+
+    /// Runs the program on `frame` once, and returns what it made of it.
+    pub fn run_once(&self, frame: &[u8]) -> Result<(Run, Vec<u8>)> {
+        let mut out = vec![0_u8; frame.len()];
+        let run = Self::test(&mut TestRun {
+            repeat: 1,
+            size_out: out.len() as u32,
+            data_out: out.as_mut_ptr() as u64,
+            ..self.test_run(frame)
+        })?;
+        Ok((run, out))
+    }
+
+    /// Runs the program on `repeat` frames that are real (`BPF_F_TEST_XDP_LIVE_FRAMES`, Linux 5.18): what it redirects is
+    /// sent. `batch` of them at once, 256 at most. A frame may still hold what the program wrote into it in an earlier turn.
+    ///
+    /// # Errors
+    /// EINTR if a signal came: by then the program has run on some of the frames.
+    pub fn run_live(&self, frame: &[u8], repeat: u32, batch: u32) -> io::Result<()> {
         let mut attributes = TestRun {
+            repeat,
+            batch,
+            flags: LIVE_FRAMES,
+            ..self.test_run(frame)
+        };
+        bpf(command::PROG_TEST_RUN, &mut attributes).map(drop)
+    }
+
+    fn test_run(&self, frame: &[u8]) -> TestRun {
+        TestRun {
             program: self.0.as_raw_fd() as u32,
             size_in: frame.len() as u32,
             data_in: frame.as_ptr() as u64,
-            repeat,
             ..TestRun::default()
-        };
-        bpf(command::PROG_TEST_RUN, &mut attributes).context("BPF_PROG_TEST_RUN failed")?;
+        }
+    }
+
+    fn test(attributes: &mut TestRun) -> Result<Run> {
+        bpf(command::PROG_TEST_RUN, attributes).context("BPF_PROG_TEST_RUN failed")?;
         Ok(Run {
             action: attributes.action,
             nanoseconds: attributes.duration,
         })
-    }
-
-    /// Runs the program on `count` live frames: what it does with one, redirecting it for instance, is really done.
-    pub fn send(&self, frame: &[u8], count: u32) -> Result<()> {
-        /// `BPF_F_TEST_XDP_LIVE_FRAMES`
-        const LIVE_FRAMES: u32 = 2;
-        let mut attributes = TestRun {
-            program: self.0.as_raw_fd() as u32,
-            size_in: frame.len() as u32,
-            data_in: frame.as_ptr() as u64,
-            repeat: count,
-            flags: LIVE_FRAMES,
-            ..TestRun::default()
-        };
-        bpf(command::PROG_TEST_RUN, &mut attributes)
-            .context("no live frames were sent")
-            .map(drop)
     }
 }
 
@@ -327,4 +425,10 @@ struct TestRun {
     cpu: u32,
     batch: u32,
     zero: u32,
+}
+
+impl AsRawFd for Program {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor()
+    }
 }
