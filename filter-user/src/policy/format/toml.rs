@@ -36,10 +36,28 @@ pub(super) fn format(text: &str) -> Result<String, FormatError> {
     if let Some(lost) = lost_comment(text, &formatted) {
         return Err(FormatError::Comment(lost));
     }
-    if self::meaning(&formatted) != Ok(meaning) {
-        return Err(FormatError::Meaning);
+    match self::meaning(&formatted) {
+        Ok(now) if same_tables(&meaning, &now) => Ok(formatted),
+        _ => Err(FormatError::Meaning),
     }
-    Ok(formatted)
+}
+
+/// Whether two tables say the same, in whatever order. `==` would not do: `nan` is not equal to itself.
+fn same_tables(one: &Meaning, other: &Meaning) -> bool {
+    let same_entry = |(key, value)| other.get(key).is_some_and(|found| same(value, found));
+    one.len() == other.len() && one.iter().all(same_entry)
+}
+
+fn same(one: &::toml::Value, other: &::toml::Value) -> bool {
+    use ::toml::Value::{Array, Float, Table};
+    match (one, other) {
+        (Float(one), Float(other)) => one.total_cmp(other).is_eq(),
+        (Table(one), Table(other)) => same_tables(one, other),
+        (Array(one), Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        _ => one == other,
+    }
 }
 
 fn meaning(text: &str) -> Result<Meaning, FormatError> {

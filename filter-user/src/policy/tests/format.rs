@@ -168,6 +168,14 @@ fn long_lists_are_broken_and_short_ones_stay() {
 }
 
 #[test]
+fn a_number_that_is_none_stays_one() {
+    assert_eq!(
+        toml("b=[ nan,{c=-nan}]\na=nan\n"),
+        "b = [nan, { c = -nan }]\na = nan\n"
+    );
+}
+
+#[test]
 fn the_examples_are_formatted() {
     let folder = repository().join("configs");
     let mut seen = 0;
