@@ -1,7 +1,7 @@
 //! `edgefilter explain`: what it says of a frame is what then happens to this very frame on the wire, for every reason
 //! there is; and asking leaves no trace.
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use edgefilter_tests::netns::topology::{CLIENT_V4, HOST_V4, INNER_V4, INNER_V6, SECOND_V4};
 use edgefilter_tests::netns::{Edge, EdgeOptions, PacketSocket, hardware_address, wait_until};
 use edgefilter_tests::packets::transport::{ACK, SYN};
@@ -225,31 +225,44 @@ fn what_is_explained_is_what_happens_for_every_reason() -> Result<()> {
     names_what_decided(&arena, &cases)
 }
 
-/// Explains all of them, and looks at what the daemon shows: nothing of it was counted, sampled or taken for a scan.
-fn leaves_no_trace(arena: &Arena, cases: &[Case]) -> Result<()> {
-    for case in cases {
-        arena.explain(case)?;
-    }
+/// What the daemon shows of packets: drops and rules that counted, sampled drops, scans.
+type Traces = (Vec<(String, u64)>, Vec<(String, u64)>, Value, Value);
+
+fn traces(arena: &Arena) -> Result<Traces> {
     let counters = arena.daemon.counters()?;
-    let dropped: Vec<_> = counters
-        .by_reason()
-        .into_iter()
-        .filter(|(name, count)| name.starts_with("drop_") && count.packets > 0)
-        .collect();
-    ensure!(dropped.is_empty(), "counted: {dropped:?}");
-    let rules: Vec<_> = counters
-        .rules
-        .iter()
-        .filter(|(_, count)| count.packets > 0)
-        .collect();
-    ensure!(rules.is_empty(), "counted: {rules:?}");
+    let dropped = counters.by_reason().into_iter();
+    let dropped = dropped.filter(|(name, _)| name.starts_with("drop_"));
+    let rules = counters.rules.iter();
     let events = arena.daemon.cli(&["events", "--json"])?.require()?;
     let events: Value = serde_json::from_str(&events.stdout)?;
-    ensure!(events["events"] == Value::Array(Vec::new()), "{events}");
     let scans = arena.daemon.cli(&["scans", "--json"])?.require()?;
     let scans: Value = serde_json::from_str(&scans.stdout)?;
-    ensure!(scans["scans"] == Value::Array(Vec::new()), "{scans}");
-    Ok(())
+    Ok((
+        dropped.map(|(name, count)| (name, count.packets)).collect(),
+        rules
+            .map(|(id, count)| (id.clone(), count.packets))
+            .collect(),
+        events["events"].clone(),
+        scans["scans"].clone(),
+    ))
+}
+
+/// Explains all of them, and looks at what the daemon shows: nothing of it was counted, sampled or taken for a scan. What
+/// neighbours say by themselves when a link is new (MLD) may be counted meanwhile, but not each time.
+fn leaves_no_trace(arena: &Arena, cases: &[Case]) -> Result<()> {
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let before = traces(arena)?;
+        for case in cases {
+            arena.explain(case)?;
+        }
+        let after = traces(arena)?;
+        if before == after {
+            return Ok(());
+        }
+        seen.push((before, after));
+    }
+    bail!("counted: {seen:#?}")
 }
 
 /// The rule with its place, the block's end, the flow.

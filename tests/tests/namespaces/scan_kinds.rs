@@ -66,13 +66,13 @@ fn cases() -> Vec<Case> {
     vec![
         // By itself: which of its sources a probe is reported of is up to what others leave of the program's budget.
         ports("-sS -Pn -T4 -D 10.77.50.11,10.77.50.12,10.77.50.13,ME", 40, &["syn"], FULL),
+        // With host discovery, as most people type it: that is part of the same scan. By itself too: it is one packet.
+        ports("-sS", 30, &["syn", "icmp_echo"], FULL + 3),
         ports("-sS -Pn -T4", 40, &["syn"], FULL),
         // One probe a second when nobody answers: too slow for the fast window, not for the next.
         ports("-sS -Pn -T2 --max-retries 0", 22, &["syn"], MEDIUM),
         ports("-sS -Pn -T3", 30, &["syn"], FULL),
         ports("-sS -Pn -T5", 40, &["syn"], FULL),
-        // With host discovery, as most people type it: that is part of the same scan.
-        ports("-sS", 30, &["syn", "icmp_echo"], FULL + 3),
         ports("-sT -Pn -T4", 40, &["connect"], FULL),
         ports("-sF -Pn -T4", 40, &["fin"], FULL),
         ports("-sN -Pn -T4", 40, &["null"], FULL),
@@ -372,7 +372,7 @@ fn run_all(attacks: &[Attack], arena: &Arena, daemon: &Edgefilter) -> Vec<String
             .iter()
             .map(|attack| {
                 let thread = scope.spawn(|| attack.run(arena, daemon).context(attack.case.name));
-                let by_itself = attack.case.name.contains("-D ");
+                let by_itself = attack.case.name.contains("-D ") || attack.case.name == "-sS";
                 std::thread::sleep(if by_itself { 8 * STAGGER } else { STAGGER });
                 thread
             })
