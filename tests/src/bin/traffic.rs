@@ -81,7 +81,7 @@ struct What {
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
 
-    /// Send what this TOML file describes: a table [[stream]] for each kind of packet, with the names of the flags
+    /// Send what this TOML file describes: a table `stream` for each kind of packet, with the names of the flags
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }
