@@ -63,6 +63,8 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use edgefilter_tests::bpf as kernel;
+use nix::sched::{sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 use arguments::{Asked, Bench};
 use document::{Document, Section};
@@ -102,7 +104,11 @@ fn run(asked: &Asked) -> Result<()> {
         sections: Vec::new(),
         goals: Vec::new(),
     };
+    let myself = Pid::from_raw(0);
+    let processors = sched_getaffinity(myself)?;
     for bench in asked.chosen() {
+        // the one before may have kept to one of them
+        sched_setaffinity(myself, &processors)?;
         let section = measure(bench, asked.quick)
             .with_context(|| format!("{} could not be measured", bench.name()))?;
         document.sections.push(section);
