@@ -238,7 +238,7 @@ impl Writer {
                 for item in list {
                     self.between_items(indent + INDENT, item.decor().prefix());
                     self.value(indent + INDENT, "", item, ",", order);
-                    self.beside(item.decor().suffix());
+                    self.between_items(indent + INDENT, item.decor().suffix());
                 }
                 self.between_items(indent + INDENT, Some(list.trailing()));
                 self.lines.trim();
@@ -248,7 +248,8 @@ impl Writer {
         }
     }
 
-    /// What stands before an item: up to the end of the line it belongs to the one before.
+    /// What stands between an item and its comma or the next item: up to the end of the line it belongs to the one
+    /// before.
     fn between_items(&mut self, indent: usize, text: Option<&toml_edit::RawString>) {
         let text = text.and_then(|text| text.as_str()).unwrap_or_default();
         if let Some((line, rest)) = text.split_once('\n') {

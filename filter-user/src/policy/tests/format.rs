@@ -165,6 +165,11 @@ fn long_lists_are_broken_and_short_ones_stay() {
     assert_eq!(toml(&long).lines().count(), 11);
     assert_eq!(toml("a = [1,\n2]\n"), "a = [\n    1,\n    2,\n]\n");
     assert_eq!(toml("a = [ [1,2],[ ] ]\n"), "a = [[1, 2], []]\n");
+    // comments before the comma
+    let text = "a = [1 # one\n\n# of two\n, # two\n2]\n";
+    let expected = "a = [\n    1, # one\n\n    # of two\n    # two\n    2,\n]\n";
+    assert_eq!(toml(text), expected);
+    assert_eq!(toml(expected), expected);
 }
 
 #[test]
