@@ -18,6 +18,7 @@ pub const NAME: &str = "someone_else";
 // linux/bpf.h
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
@@ -58,7 +59,7 @@ struct LinkCreate {
 /// The attached program.
 #[derive(Debug)]
 pub struct ForeignXdp {
-    _link: OwnedFd,
+    link: OwnedFd,
 }
 
 impl ForeignXdp {
@@ -67,7 +68,16 @@ impl ForeignXdp {
         let descriptor = namespace
             .inside(|| attach_here(link, verdict))?
             .context("cannot attach a plain XDP program")?;
-        Ok(Self { _link: descriptor })
+        Ok(Self { link: descriptor })
+    }
+}
+
+impl Drop for ForeignXdp {
+    fn drop(&mut self) {
+        // not by closing it: a process that another test is just starting may have a copy of the descriptor
+        if let Err(error) = call(BPF_LINK_DETACH, &self.link.as_raw_fd().cast_unsigned()) {
+            eprintln!("cannot detach {NAME}: {error}");
+        }
     }
 }
 
@@ -102,10 +112,17 @@ fn attach_here(link: &str, verdict: Verdict) -> io::Result<OwnedFd> {
     bpf(BPF_LINK_CREATE, &create)
 }
 
+/// Makes an object.
 fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
+    let fd = call(command, attributes)?;
+    // SAFETY: the kernel just made `fd` for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn call<T>(command: libc::c_long, attributes: &T) -> io::Result<i32> {
     // SAFETY: the pointer and the length describe `attributes`; what it points to in turn (the
     // instructions and the licence) is alive in the caller.
-    let fd = unsafe {
+    let answer = unsafe {
         libc::syscall(
             libc::SYS_bpf,
             command,
@@ -113,10 +130,9 @@ fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
             size_of::<T>(),
         )
     };
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    if fd < 0 {
+    let answer = i32::try_from(answer).map_err(io::Error::other)?;
+    if answer < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel just made `fd` for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(answer)
 }

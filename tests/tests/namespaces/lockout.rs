@@ -292,6 +292,9 @@ fn what_cannot_be_kept_is_undone_all_the_same() -> Result<()> {
     std::fs::write(policies.join(".new"), "in the way")?;
     wait_until(AGAIN, || drill.connects().unwrap_or(false))
         .with_context(|| format!("still locked out: {}", drill.daemon.log()))?;
+    // packets are let in a moment before the daemon has written down why
+    wait_until(AGAIN, || !drill.is_pending().unwrap_or(true))
+        .context("undone, and still pending")?;
     let status = drill.daemon.status()?;
     ensure!(
         status["policy"]["record"] == before && status["policy"]["pending"].is_null(),
