@@ -4,8 +4,8 @@
 //! program never adopts a map of another shape; it is derived from the definitions, nobody has to remember it.
 
 use crate::limits::{
-    BOUND_ADDRESSES, BOUND_MACS, CELL_WORDS, CONFIG_SLOTS, ENTRY_FILTER_WORDS, ENTRY_SPANS,
-    EVENT_BYTES, IFINDEX_SLOTS, MATRIX_ROW, SOURCE_CLASSES, VLAN_IDS,
+    BLOCK_FILTER_WORDS, BOUND_ADDRESSES, BOUND_MACS, CELL_WORDS, CONFIG_SLOTS, ENTRY_FILTER_WORDS,
+    ENTRY_SPANS, EVENT_BYTES, IFINDEX_SLOTS, MATRIX_ROW, SOURCE_CLASSES, VLAN_IDS,
 };
 use crate::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
 use crate::reason::{NAMES_HASH, REASON_SLOTS};
@@ -73,21 +73,34 @@ macro_rules! shared {
 }
 
 shared! {
-    /// One word that says which policy is in force, and what else the daemon tells the program while it runs.
+    /// Which policy is in force.
     struct Control {
         /// Counts policies; its lowest bit is the bank in force.
         generation: u64,
-        /// `CLOCK_MONOTONIC` nanoseconds until which [`FlowKey`]s without a remote are looked up (start-up only).
-        wildcard_until: u64,
-        /// Counts spans of 100 ms; a new one renews the budget of sampled drops.
-        event_epoch: u64,
         /// By bank: generation of the policy (not of the tables), and the first 64 bits of its digest.
         policies: [[u64; 2]; 2],
     }
 
+    /// The tables of a policy that every packet may read and whose size no policy changes, in one bank: one look-up finds
+    /// them all. A look-up in an array is some ten instructions, half of which wait for each other.
+    struct Bank {
+        /// Class of a source -> the interfaces that lead to it, a bit each.
+        reach: [u64; SOURCE_CLASSES],
+        /// Sources, destinations.
+        roots4: [[u32; ROOT4_LEN]; 2],
+        /// The same for IPv6.
+        roots6: [[u32; ROOT6_LEN]; 2],
+        /// By slot; those of VLAN profiles follow.
+        configs: [Config; CONFIG_SLOTS],
+        /// Place of an interface index ([`crate::limits::slot_places`]) -> its slot.
+        slots: [u16; IFINDEX_SLOTS],
+        /// Service index -> service class.
+        services: [u16; SERVICES],
+    }
+
     /// What one interface (or one VLAN of it) does with its packets, in one bank.
     struct Config {
-        /// Interface index this is for; the slot tables are only a hint.
+        /// Interface index this is for; the slot table is only a hint.
         ifindex: u32,
         /// First entry of the profile's part of the verdict matrix.
         matrix_base: u32,
@@ -202,14 +215,36 @@ shared! {
         used: [u32; REASON_SLOTS],
     }
 
-    /// What the tables of scans and blocks share.
-    struct ScanControl {
+    /// What the daemon tells the program beside a policy. One look-up finds it all, and most packets that it is nothing.
+    struct Watch {
         /// Secret part of every hash; 0 until the daemon has chosen one.
         seed: u64,
-        /// Blocks that may be in force; 0: no need to look.
-        blocks: u64,
         /// First and last of this host's ephemeral ports, 16 bits each.
         local_ports: u64,
+        /// Blocks that may be in force; 0: no need to look.
+        blocks: u64,
+        /// 0: there are no run-time entries.
+        entries: u64,
+        /// `CLOCK_MONOTONIC` nanoseconds until which [`FlowKey`]s without a remote are looked up (start-up only).
+        wildcard_until: u64,
+        /// Counts spans of 100 ms; a new one renews the budgets of events.
+        event_epoch: u64,
+        /// The bits begin on a cache line.
+        zero: [u64; 2],
+        /// `entry::filter_bit` of each address that an entry names.
+        entry_bits: [u64; ENTRY_FILTER_WORDS],
+        /// A bit for what `scan::hash` makes of a blocked source.
+        block_bits: [u64; BLOCK_FILTER_WORDS],
+    }
+
+    /// What one CPU keeps for itself: one look-up finds it all.
+    struct CpuState {
+        /// This CPU's count of clock ticks when it last asked for the time, and the time.
+        clock: [u64; 2],
+        /// Of sampled drops.
+        events: EventBudget,
+        /// Of probes.
+        scans: ScanCounters,
     }
 
     /// What one CPU counts of probes.
@@ -301,16 +336,6 @@ shared! {
         spans: [EntrySpan; ENTRY_SPANS],
     }
 
-    /// What most packets find out about run-time entries.
-    struct EntryFilter {
-        /// 0: there are no entries.
-        entries: u64,
-        /// The bits begin on a cache line.
-        zero: [u64; 7],
-        /// `entry::filter_bit` of each address that an entry names.
-        bits: [u64; ENTRY_FILTER_WORDS],
-    }
-
     /// A sampled drop; `EVENT_BYTES` of the frame follow.
     struct EventHeader {
         /// Coarse `CLOCK_MONOTONIC` nanoseconds.
@@ -379,14 +404,12 @@ pub const REACH_ANY: u32 = 63;
 
 /// Shape of the look-up tables of a policy. They are created, filled and retired together.
 pub const POLICY_LAYOUT: u64 = {
-    let mut hash = hash_mix(Control::HASH, Config::HASH);
+    let mut hash = hash_mix(Control::HASH, Bank::HASH);
     hash = hash_mix(hash, RateLimits::HASH);
-    hash = hash_mix(hash, (CONFIG_SLOTS * IFINDEX_SLOTS) as u64);
-    hash = hash_mix(hash, (MATRIX_ROW * SERVICES) as u64);
-    hash = hash_mix(hash, (ROOT4_LEN * size_of::<Cell4>()) as u64);
-    hash = hash_mix(hash, (ROOT6_LEN * size_of::<Cell6>()) as u64);
+    hash = hash_mix(hash, MATRIX_ROW as u64);
+    hash = hash_mix(hash, (size_of::<Cell4>() + size_of::<Cell6>()) as u64);
     hash = hash_mix(hash, VLAN_IDS as u64);
-    hash = hash_mix(hash, hash_mix(Binding::HASH, SOURCE_CLASSES as u64));
+    hash = hash_mix(hash, Binding::HASH);
     hash = hash_text(hash, "slots: two places");
     hash_text(hash, crate::matrix::ENCODING)
 };
@@ -398,11 +421,14 @@ pub const COUNTERS_LAYOUT: u64 = hash_mix(InterfaceCounters::HASH, NAMES_HASH);
 pub const EVENTS_LAYOUT: u64 =
     hash_mix(hash_mix(EventHeader::HASH, EVENT_BYTES as u64), NAMES_HASH);
 
-/// Shape of what is counted and reported of probes, which hold a pattern's index.
-pub const SCAN_LAYOUT: u64 = hash_mix(
-    hash_mix(ScanCounters::HASH, ProbeRecord::HASH),
-    crate::scan::NAMES_HASH,
+/// Shape of what CPUs keep, which count by a pattern's and a reason's index.
+pub const CPU_LAYOUT: u64 = hash_mix(
+    hash_mix(CpuState::HASH, crate::scan::NAMES_HASH),
+    NAMES_HASH,
 );
+
+/// Shape of probes that are reported, which hold a pattern's index.
+pub const PROBES_LAYOUT: u64 = hash_mix(ProbeRecord::HASH, crate::scan::NAMES_HASH);
 
 impl Address {
     /// An IPv4 address, host order.
@@ -443,5 +469,6 @@ mod tests {
         assert_eq!(size_of::<FlowKey>(), 40);
         assert_eq!(size_of::<Config>(), 36);
         assert_eq!(size_of::<ScanCell>(), 64, "a cache line");
+        assert_eq!(size_of::<Bank>() % 64, 0, "both begin on a cache line");
     }
 }

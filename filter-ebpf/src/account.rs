@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use filter_common::event::Event;
-use filter_common::layout::{Counter, EventHeader};
+use filter_common::layout::{Counter, CpuState, EventHeader, Watch};
 use filter_common::limits::{EVENT_BYTES, EVENTS_PER_EPOCH};
 use filter_common::reason::{REASON_SLOTS, Reason};
 use filter_common::verdict::Decision;
@@ -69,17 +69,11 @@ pub const fn pack(decision: &Decision, enforced: bool) -> u32 {
 /// Whether a drop is to be reported, within this CPU's budget for its reason: a flood costs one comparison a packet, and
 /// does not hide drops under other reasons.
 #[inline(always)]
-pub fn is_sampled(reason: Reason) -> bool {
-    let Some(control) = maps::CONTROL.get(0) else {
-        return false;
-    };
-    let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) else {
-        return false;
-    };
+pub fn is_sampled(watch: &Watch, cpu: *mut CpuState, reason: Reason) -> bool {
     // SAFETY: a live map value that only this CPU writes.
-    let budget = unsafe { &mut *budget };
+    let budget = unsafe { &mut (*cpu).events };
     let index = masked::<{ REASON_SLOTS as u32 - 1 }>(reason as usize) & (REASON_SLOTS - 1);
-    if budget.epoch == control.event_epoch && budget.used[index] >= EVENTS_PER_EPOCH {
+    if budget.epoch == watch.event_epoch && budget.used[index] >= EVENTS_PER_EPOCH {
         budget.suppressed += 1;
         return false;
     }
@@ -89,17 +83,17 @@ pub fn is_sampled(reason: Reason) -> bool {
 /// Reports a drop that [`is_sampled`].
 #[inline(always)]
 pub fn sample(load: impl Fn(*mut c_void, u32) -> bool, length: u64, ifindex: u32, packed: u32) {
-    let Some(control) = maps::CONTROL.get(0) else {
+    let Some(watch) = maps::WATCH.get(0) else {
         return;
     };
-    let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) else {
+    let Some(cpu) = maps::CPU.get_ptr_mut(0) else {
         return;
     };
     // SAFETY: a live map value that only this CPU writes.
-    let budget = unsafe { &mut *budget };
+    let budget = unsafe { &mut (*cpu).events };
     let index = (packed >> 8) as usize & (REASON_SLOTS - 1);
-    if budget.epoch != control.event_epoch {
-        budget.epoch = control.event_epoch;
+    if budget.epoch != watch.event_epoch {
+        budget.epoch = watch.event_epoch;
         zero(&raw mut budget.used);
     }
     budget.used[index] += 1;

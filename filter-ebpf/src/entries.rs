@@ -3,7 +3,7 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use filter_common::entry::{self, SERVICE_BITS};
-use filter_common::layout::Address;
+use filter_common::layout::{Address, Watch};
 use filter_common::limits::ENTRY_FILTER_WORDS;
 
 use crate::maps;
@@ -14,16 +14,13 @@ const KEY_BITS: u32 = SERVICE_BITS + 128;
 
 /// Whether an entry may name the source. Most that none names are told by a bit, whatever the number of entries.
 #[inline(always)]
-pub fn may_name(source: &Address) -> bool {
-    let Some(filter) = maps::ENTRY_FILTER.get(0) else {
-        return false;
-    };
-    if filter.entries == 0 {
+pub fn may_name(watch: &Watch, source: &Address) -> bool {
+    if watch.entries == 0 {
         return false;
     }
     let bit = entry::filter_bit(source);
     let word = masked::<{ ENTRY_FILTER_WORDS as u32 - 1 }>(bit / 64) & (ENTRY_FILTER_WORDS - 1);
-    filter.bits[word] >> (bit & 63) & 1 != 0
+    watch.entry_bits[word] >> (bit & 63) & 1 != 0
 }
 
 /// A global function (see packet.rs): what the entries say of the source, by `entry::answer`. An end that is past counts

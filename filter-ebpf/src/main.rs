@@ -32,7 +32,7 @@ use filter_common::row;
 use filter_common::verdict::{self, Decision, Guarded};
 
 use packet::{Frame, SkbFrame, XdpFrame};
-use tables::PolicyTables;
+use tables::{InForce, PolicyTables};
 
 /// Judges what comes in by an outer interface.
 #[xdp(frags)]
@@ -40,12 +40,12 @@ use tables::PolicyTables;
 pub fn edgefilter_in(ctx: XdpContext) -> u32 {
     let frame = XdpFrame::new(&ctx);
     let ifindex = ctx.ingress_ifindex() as u32;
-    let Some((bank, slot, config)) = tables::config(ifindex) else {
+    let Some(policy) = tables::in_force(ifindex) else {
         return without_configuration(&frame, &UNMANAGED, XDP);
     };
-    let mut tables = PolicyTables::<false>::new(ctx.ctx.cast(), bank);
+    let mut tables = PolicyTables::<false>::new(ctx.ctx.cast(), &policy);
     let link = parse::link(&frame);
-    let config = tables::vlan_config(bank, config, link.vlan);
+    let config = policy.vlan_config(link.vlan);
     let decision = if config.flags & flag::UNMANAGED != 0 {
         UNMANAGED
     } else {
@@ -61,7 +61,7 @@ pub fn edgefilter_in(ctx: XdpContext) -> u32 {
             decision.rule
         );
     }
-    conclude(&frame, ifindex, slot, config, &decision, XDP)
+    conclude(&frame, ifindex, &policy, config, &decision, XDP)
 }
 
 /// Judges what leaves this host by an outer interface.
@@ -70,18 +70,18 @@ pub fn edgefilter_in(ctx: XdpContext) -> u32 {
 pub fn edgefilter_out(ctx: TcContext) -> i32 {
     let frame = SkbFrame::new(&ctx);
     let ifindex = frame.ifindex();
-    let Some((bank, slot, config)) = tables::config(ifindex) else {
+    let Some(policy) = tables::in_force(ifindex) else {
         return without_configuration(&frame, &UNMANAGED, TC) as i32;
     };
-    let mut tables = PolicyTables::<false>::new(ctx.skb.skb.cast(), bank);
+    let mut tables = PolicyTables::<false>::new(ctx.skb.skb.cast(), &policy);
     let link = parse::link(&frame);
-    let config = tables::vlan_config(bank, config, frame.vlan().unwrap_or(link.vlan));
+    let config = policy.vlan_config(frame.vlan().unwrap_or(link.vlan));
     let decision = if config.flags & flag::UNMANAGED != 0 {
         UNMANAGED
     } else {
         verdict::from_host(&frame, &link, config, &mut tables)
     };
-    conclude(&frame, ifindex, slot, config, &decision, TC) as i32
+    conclude(&frame, ifindex, &policy, config, &decision, TC) as i32
 }
 
 /// Judges what is about to reach a container, where it leaves the host's end of the link.
@@ -90,13 +90,19 @@ pub fn edgefilter_out(ctx: TcContext) -> i32 {
 pub fn edgefilter_deliver(ctx: TcContext) -> i32 {
     let frame = SkbFrame::new(&ctx);
     let ifindex = frame.ifindex();
-    let Some((bank, slot, config)) = tables::config(ifindex) else {
+    let Some(policy) = tables::in_force(ifindex) else {
         return without_configuration(&frame, &UNKNOWN_LINK, TC) as i32;
     };
-    let mut tables = PolicyTables::<true>::new(ctx.skb.skb.cast(), bank);
+    let mut tables = PolicyTables::<true>::new(ctx.skb.skb.cast(), &policy);
     let link = parse::link(&frame);
-    let decision = verdict::arriving(&frame, &link, Guarded::Container, config, &mut tables);
-    conclude(&frame, ifindex, slot, config, &decision, TC) as i32
+    let decision = verdict::arriving(
+        &frame,
+        &link,
+        Guarded::Container,
+        policy.config,
+        &mut tables,
+    );
+    conclude(&frame, ifindex, &policy, policy.config, &decision, TC) as i32
 }
 
 /// Judges what a container sends, where it comes in at the host's end of the link.
@@ -105,13 +111,14 @@ pub fn edgefilter_deliver(ctx: TcContext) -> i32 {
 pub fn edgefilter_send(ctx: TcContext) -> i32 {
     let frame = SkbFrame::new(&ctx);
     let ifindex = frame.ifindex();
-    let Some((bank, slot, config)) = tables::config(ifindex) else {
+    let Some(policy) = tables::in_force(ifindex) else {
         return without_configuration(&frame, &UNKNOWN_LINK, TC) as i32;
     };
-    let mut tables = PolicyTables::<true>::new(ctx.skb.skb.cast(), bank);
+    let mut tables = PolicyTables::<true>::new(ctx.skb.skb.cast(), &policy);
     let link = parse::link(&frame);
-    let decision = verdict::from_container(&frame, &link, Lengths::Trusted, config, &mut tables);
-    conclude(&frame, ifindex, slot, config, &decision, TC) as i32
+    let decision =
+        verdict::from_container(&frame, &link, Lengths::Trusted, policy.config, &mut tables);
+    conclude(&frame, ifindex, &policy, policy.config, &decision, TC) as i32
 }
 
 /// The same where nothing may get past: the kernel passes an skb by traffic control's programs if its sender says so
@@ -121,13 +128,14 @@ pub fn edgefilter_send(ctx: TcContext) -> i32 {
 pub fn edgefilter_send_xdp(ctx: XdpContext) -> u32 {
     let frame = XdpFrame::new(&ctx);
     let ifindex = ctx.ingress_ifindex() as u32;
-    let Some((bank, slot, config)) = tables::config(ifindex) else {
+    let Some(policy) = tables::in_force(ifindex) else {
         return without_configuration(&frame, &UNKNOWN_LINK, XDP);
     };
-    let mut tables = PolicyTables::<true>::new(ctx.ctx.cast(), bank);
+    let mut tables = PolicyTables::<true>::new(ctx.ctx.cast(), &policy);
     let link = parse::link(&frame);
-    let decision = verdict::from_container(&frame, &link, Lengths::Checked, config, &mut tables);
-    conclude(&frame, ifindex, slot, config, &decision, XDP)
+    let decision =
+        verdict::from_container(&frame, &link, Lengths::Checked, policy.config, &mut tables);
+    conclude(&frame, ifindex, &policy, policy.config, &decision, XDP)
 }
 
 /// What a program returns for a packet that goes no further, and for one that goes on.
@@ -187,7 +195,7 @@ fn without_configuration<F: Frame>(frame: &F, decision: &Decision, actions: Acti
 fn conclude<F: Frame>(
     frame: &F,
     ifindex: u32,
-    slot: u32,
+    policy: &InForce,
     config: &Config,
     decision: &Decision,
     actions: Actions,
@@ -195,7 +203,7 @@ fn conclude<F: Frame>(
     let [drop, pass] = actions;
     let enforced = config.flags & flag::ENFORCE != 0;
     if is_shadow() {
-        return told(slot, enforced, decision);
+        return told(policy.slot, enforced, decision);
     }
     let passes = decision.reason.passes();
     let length = if matches!(decision.reason, Reason::DropMalformed) {
@@ -203,14 +211,14 @@ fn conclude<F: Frame>(
     } else {
         frame.frame_length()
     };
-    account::count(slot, decision.reason, enforced || passes, length);
+    account::count(policy.slot, decision.reason, enforced || passes, length);
     if decision.rule != 0 {
         account::count_rule(decision.rule, length);
     }
     if passes {
         return pass;
     }
-    if account::is_sampled(decision.reason) {
+    if account::is_sampled(policy.watch, policy.cpu, decision.reason) {
         frame.sample(length, ifindex, account::pack(decision, enforced));
     }
     if enforced { drop } else { pass }

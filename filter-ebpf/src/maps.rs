@@ -5,18 +5,16 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use filter_common::layout::{
-    Address, Binding, Block, Config, Control, Counter, EntryFilter, EntryKey, EntrySpans,
-    EventBudget, FlowKey, FlowState, FragmentKey, InterfaceCounters, RateLimits, ScanCell,
-    ScanControl, ScanCounters,
+    Address, Bank, Binding, Block, Control, Counter, CpuState, EntryKey, EntrySpans, FlowKey,
+    FlowState, FragmentKey, InterfaceCounters, RateLimits, ScanCell, Watch,
 };
 use filter_common::limits::{
-    BANKS, BLOCK_FILTER_WORDS, BLOCKS as BLOCK_SLOTS, CONFIG_SLOTS, ENTRY_KEYS, EVENT_RING,
-    FLOW_PORT_WORDS, FLOWS as FLOW_SLOTS, FRAGMENTS as FRAGMENT_SLOTS, IFINDEX_SLOTS,
-    INTERFACE_SLOTS, MATRIX_ROW, PROBE_RING, RATE_BUCKETS, RULE_SLOTS, SCAN_CELLS as CELL_SLOTS,
-    SOURCE_CLASSES, VERIFIED as VERIFIED_WORDS, VLAN_IDS, VLAN_TABLES,
+    BANKS as BANK_SLOTS, BLOCKS as BLOCK_SLOTS, ENTRY_KEYS, EVENT_RING, FLOW_PORT_WORDS,
+    FLOWS as FLOW_SLOTS, FRAGMENTS as FRAGMENT_SLOTS, INTERFACE_SLOTS, MATRIX_ROW, PROBE_RING,
+    RATE_BUCKETS, RULE_SLOTS, SCAN_CELLS as CELL_SLOTS, VERIFIED as VERIFIED_WORDS, VLAN_IDS,
+    VLAN_TABLES,
 };
-use filter_common::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
-use filter_common::service::SERVICES as SERVICE_SLOTS;
+use filter_common::prefix::{Cell4, Cell6};
 
 /// Filled through memory; also makes values start on a page, so a cell is one cache line.
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -25,38 +23,24 @@ const MAPPED: usize = BPF_F_MMAPABLE as usize;
 
 #[btf_map]
 pub static CONTROL: Array<Control, 1, MAPPED> = Array::new();
-/// Low 16 bits of an interface index -> its slot.
 #[btf_map]
-pub static SLOTS: Array<[u16; IFINDEX_SLOTS], 1, MAPPED> = Array::new();
-#[btf_map]
-pub static CONFIGS: Array<[Config; CONFIG_SLOTS], BANKS, MAPPED> = Array::new();
+pub static BANKS: Array<Bank, BANK_SLOTS, MAPPED> = Array::new();
 /// bank * VLAN_TABLES + table; VLAN id -> config number, 0 for none.
 #[btf_map]
-pub static VLANS: Array<[u16; VLAN_IDS], { BANKS * VLAN_TABLES }, MAPPED> = Array::new();
-/// bank * 2 + (0: sources, 1: destinations)
-#[btf_map]
-pub static ROOTS4: Array<[u32; ROOT4_LEN], { BANKS * 2 }, MAPPED> = Array::new();
-#[btf_map]
-pub static ROOTS6: Array<[u32; ROOT6_LEN], { BANKS * 2 }, MAPPED> = Array::new();
+pub static VLANS: Array<[u16; VLAN_IDS], { BANK_SLOTS * VLAN_TABLES }, MAPPED> = Array::new();
 #[btf_map]
 pub static CELLS4: Array<Cell4, 1, MAPPED> = Array::new();
 #[btf_map]
 pub static CELLS6: Array<Cell6, 1, MAPPED> = Array::new();
-/// Service index -> service class.
-#[btf_map]
-pub static SERVICES: Array<[u16; SERVICE_SLOTS], BANKS, MAPPED> = Array::new();
 /// Verdicts; `Config::matrix_base` says where a profile's part begins.
 #[btf_map]
 pub static MATRIX: Array<[u16; MATRIX_ROW], 1, MAPPED> = Array::new();
-/// Class of a source -> the interfaces that lead to it, a bit each.
-#[btf_map]
-pub static REACH: Array<[u64; SOURCE_CLASSES], BANKS, MAPPED> = Array::new();
 /// bank * INTERFACE_SLOTS + slot
 #[btf_map]
-pub static BINDINGS: Array<Binding, { BANKS * INTERFACE_SLOTS }, MAPPED> = Array::new();
+pub static BINDINGS: Array<Binding, { BANK_SLOTS * INTERFACE_SLOTS }, MAPPED> = Array::new();
 /// bank * RULE_SLOTS + rule
 #[btf_map]
-pub static LIMITS: Array<RateLimits, { BANKS * RULE_SLOTS }, MAPPED> = Array::new();
+pub static LIMITS: Array<RateLimits, { BANK_SLOTS * RULE_SLOTS }, MAPPED> = Array::new();
 
 // ---- state
 
@@ -80,14 +64,13 @@ pub static RATES: Array<u64, RULE_SLOTS> = Array::new();
 #[btf_map]
 pub static SOURCE_RATES: Array<u64, { 2 * RATE_BUCKETS }> = Array::new();
 
-/// This CPU's count of clock ticks when it last asked for the time, and the time.
 #[btf_map]
-pub static CLOCK: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
+pub static CPU: PerCpuArray<CpuState, 1> = PerCpuArray::new();
+#[btf_map]
+pub static WATCH: Array<Watch, 1, MAPPED> = Array::new();
 
 // ---- scans
 
-#[btf_map]
-pub static SCAN_CONTROL: Array<ScanControl, 1, MAPPED> = Array::new();
 /// To whom the cell of the same index belongs, see `scan::vote`.
 #[btf_map]
 pub static SCAN_HEADS: Array<u64, CELL_SLOTS, MAPPED> = Array::new();
@@ -95,15 +78,10 @@ pub static SCAN_HEADS: Array<u64, CELL_SLOTS, MAPPED> = Array::new();
 #[btf_map]
 pub static SCAN_CELLS: Array<ScanCell, CELL_SLOTS, MAPPED> = Array::new();
 #[btf_map]
-pub static SCAN_COUNTERS: PerCpuArray<ScanCounters, 1> = PerCpuArray::new();
-#[btf_map]
 pub static PROBES: RingBuf<(), PROBE_RING> = RingBuf::new();
 /// An address, or `scan::network` of a /64.
 #[btf_map]
 pub static BLOCKS: HashMap<Address, Block, BLOCK_SLOTS> = HashMap::new();
-/// A bit for what `scan::hash` makes of a blocked source: what is not blocked is rarely looked up.
-#[btf_map]
-pub static BLOCK_FILTER: Array<[u64; BLOCK_FILTER_WORDS], 1, MAPPED> = Array::new();
 /// Peers with a working connection, placed by hash: 32 bits of it, and when they were last sent data.
 #[btf_map]
 pub static VERIFIED: Array<[u64; VERIFIED_WORDS], 1, MAPPED> = Array::new();
@@ -113,9 +91,6 @@ pub static VERIFIED: Array<[u64; VERIFIED_WORDS], 1, MAPPED> = Array::new();
 /// See `filter_common::entry`. The daemon writes it.
 #[btf_map]
 pub static ENTRIES: LpmTrie<EntryKey, EntrySpans, ENTRY_KEYS> = LpmTrie::new();
-/// What most packets ask in the place of ENTRIES.
-#[btf_map]
-pub static ENTRY_FILTER: Array<EntryFilter, 1, MAPPED> = Array::new();
 
 // ---- what people read
 
@@ -123,7 +98,5 @@ pub static ENTRY_FILTER: Array<EntryFilter, 1, MAPPED> = Array::new();
 pub static INTERFACE_COUNTERS: PerCpuArray<InterfaceCounters, INTERFACE_SLOTS> = PerCpuArray::new();
 #[btf_map]
 pub static RULE_COUNTERS: PerCpuArray<Counter, RULE_SLOTS> = PerCpuArray::new();
-#[btf_map]
-pub static EVENT_BUDGET: PerCpuArray<EventBudget, 1> = PerCpuArray::new();
 #[btf_map]
 pub static EVENTS: RingBuf<(), EVENT_RING> = RingBuf::new();

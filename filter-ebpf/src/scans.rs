@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
-use filter_common::layout::{Address, ProbeRecord, ScanControl, ScanCounters};
+use filter_common::layout::{Address, CpuState, ProbeRecord, ScanCounters, Watch};
 use filter_common::limits::{
     BLOCK_FILTER_WORDS, EARNED_PER_EPOCH, PROBES_PER_EPOCH, SCAN_CELLS, VERIFIED,
 };
@@ -15,25 +15,19 @@ use crate::tables::masked;
 
 /// Whether a source is blocked.
 #[inline(always)]
-pub fn is_blocked(source: &Address) -> bool {
-    may_be_blocked(source) && blocked(source.hi, source.lo) != 0
+pub fn is_blocked(watch: &Watch, source: &Address) -> bool {
+    may_be_blocked(watch, source) && blocked(source.hi, source.lo) != 0
 }
 
 /// Whether a source may be blocked: most that are not are told apart from those that are by a bit.
 #[inline(always)]
-pub fn may_be_blocked(source: &Address) -> bool {
-    let Some(control) = maps::SCAN_CONTROL.get(0) else {
-        return false;
-    };
-    if control.blocks == 0 {
+pub fn may_be_blocked(watch: &Watch, source: &Address) -> bool {
+    if watch.blocks == 0 {
         return false;
     }
-    let Some(filter) = maps::BLOCK_FILTER.get(0) else {
-        return false;
-    };
-    let hash = scan::hash(scan::key(source), control.seed);
+    let hash = scan::hash(scan::key(source), watch.seed);
     let word = masked::<{ BLOCK_FILTER_WORDS as u32 - 1 }>((hash >> 50) as usize);
-    filter[word & (BLOCK_FILTER_WORDS - 1)] >> (hash & 63) & 1 != 0
+    watch.block_bits[word & (BLOCK_FILTER_WORDS - 1)] >> (hash & 63) & 1 != 0
 }
 
 /// A global function (see packet.rs). An end that is past counts at once, without the daemon.
@@ -55,12 +49,11 @@ extern "C" fn blocked(hi: u64, lo: u64) -> u64 {
 
 /// Remembers a peer that was sent data. Written once a second at most; whom it takes the place of is forgotten.
 #[inline(always)]
-pub fn note_verified(peer: &Address, now: u64) {
-    let (Some(control), Some(table)) = (maps::SCAN_CONTROL.get(0), maps::VERIFIED.get_ptr_mut(0))
-    else {
+pub fn note_verified(watch: &Watch, peer: &Address, now: u64) {
+    let Some(table) = maps::VERIFIED.get_ptr_mut(0) else {
         return;
     };
-    let hash = scan::hash(scan::key(peer), control.seed);
+    let hash = scan::hash(scan::key(peer), watch.seed);
     let at = masked::<{ VERIFIED as u32 - 1 }>((hash >> 48) as usize) & (VERIFIED - 1);
     let word = hash << 32 | scan::coarse_seconds(now) as u64;
     // SAFETY: a live map value; all CPUs write whole words.
@@ -72,24 +65,19 @@ pub fn note_verified(peer: &Address, now: u64) {
     }
 }
 
-/// See [`filter_common::verdict::Tables::local_ports`].
-#[inline(always)]
-pub fn local_ports() -> u32 {
-    maps::SCAN_CONTROL
-        .get(0)
-        .map_or(0, |control| control.local_ports as u32)
-}
-
 /// See [`filter_common::verdict::Tables::account`]. Calls nothing unless there is something to report.
 #[inline(always)]
-pub fn account(ctx: *mut xdp_md, refused: &Refused<'_>, slot: u8) {
-    let Some(control) = maps::SCAN_CONTROL.get(0) else {
+pub fn account(
+    ctx: *mut xdp_md,
+    refused: &Refused<'_>,
+    slot: u8,
+    watch: &Watch,
+    cpu: *mut CpuState,
+) {
+    let Some(probe) = Probe::of(refused, slot, watch.local_ports as u32) else {
         return;
     };
-    let Some(probe) = Probe::of(refused, slot, control.local_ports as u32) else {
-        return;
-    };
-    let counted = account_probe(control, refused.ip, &probe);
+    let counted = account_probe(refused.ip, &probe, watch, cpu);
     if counted != 0 {
         report_probe(ctx, probe.pack(), counted);
     }
@@ -98,22 +86,17 @@ pub fn account(ctx: *mut xdp_md, refused: &Refused<'_>, slot: u8) {
 /// Touches memory of this CPU only: a flood of random sources costs a word. How many packets to report, 0 for no report;
 /// above 32 bits, the bits of its cell that were set.
 #[inline(always)]
-fn account_probe(control: &ScanControl, ip: &Ip, probe: &Probe) -> u64 {
-    let Some(counters) = maps::SCAN_COUNTERS.get_ptr_mut(0) else {
-        return 0;
-    };
+fn account_probe(ip: &Ip, probe: &Probe, watch: &Watch, cpu: *mut CpuState) -> u64 {
     // SAFETY: a live map value of this CPU.
-    let counters = unsafe { &mut *counters };
+    let counters = unsafe { &mut (*cpu).scans };
     counters.patterns
         [masked::<{ PATTERN_SLOTS as u32 - 1 }>(probe.pattern as usize) & (PATTERN_SLOTS - 1)] += 1;
-    let epoch = maps::CONTROL
-        .get(0)
-        .map_or(0, |control| control.event_epoch);
+    let (epoch, seed) = (watch.event_epoch, watch.seed);
     // SAFETY: takes nothing, always allowed.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let number = unsafe { bpf_get_smp_processor_id() };
     let key = scan::key(&ip.source);
-    let hash = scan::hash(key, control.seed);
-    let place = cpu * SCAN_CELLS as u32 + (hash >> 51) as u32;
+    let hash = scan::hash(key, seed);
+    let place = number * SCAN_CELLS as u32 + (hash >> 51) as u32;
     let Some(head) = maps::SCAN_HEADS.get_ptr_mut(place) else {
         return 0;
     };
@@ -137,7 +120,7 @@ fn account_probe(control: &ScanControl, ip: &Ip, probe: &Probe) -> u64 {
     };
     // SAFETY: as the head.
     let cell = unsafe { &mut *cell };
-    let target = scan::target(&ip.destination, probe, control.seed);
+    let target = scan::target(&ip.destination, probe, seed);
     if !scan::visit(cell, key, target, now, vote) {
         return 0;
     }
@@ -156,14 +139,16 @@ fn account_probe(control: &ScanControl, ip: &Ip, probe: &Probe) -> u64 {
 extern "C" fn report_probe(ctx: *mut xdp_md, probe: u64, counted: u64) -> u64 {
     let probe = Probe::unpack(probe);
     let headers = Headers::received(ctx);
-    let Some((source, destination, hop_limit)) = scan::addresses(&headers, &probe) else {
+    let Some(mut record) = maps::PROBES.reserve_untyped::<ProbeRecord>(0) else {
+        if let Some(cpu) = maps::CPU.get_ptr_mut(0) {
+            // SAFETY: a live map value of this CPU.
+            unsafe { (*cpu).scans.shed += 1 };
+        }
         return 0;
     };
-    let Some(mut record) = maps::PROBES.reserve_untyped::<ProbeRecord>(0) else {
-        if let Some(counters) = maps::SCAN_COUNTERS.get_ptr_mut(0) {
-            // SAFETY: a live map value of this CPU.
-            unsafe { (*counters).shed += 1 };
-        }
+    // before anything is read, which would have to be kept on the stack meanwhile
+    let Some((source, destination, hop_limit)) = scan::addresses(&headers, &probe) else {
+        record.discard(0);
         return 0;
     };
     let target = record.as_mut_ptr();

@@ -13,7 +13,9 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp};
 use filter_common::entry;
-use filter_common::layout::{Address, Binding, Config, FlowKey, FlowState, FragmentKey, binding};
+use filter_common::layout::{
+    Address, Bank, Binding, Config, CpuState, FlowKey, FlowState, FragmentKey, Watch, binding,
+};
 use filter_common::limits::{
     BANKS, BOUND_ADDRESSES, BOUND_MACS, CONFIG_SLOTS, MATRIX_ROW, RULE_SLOTS, SOURCE_CLASSES,
     VLAN_IDS, VLAN_TABLES, slot_places,
@@ -23,7 +25,7 @@ use filter_common::parse;
 use filter_common::prefix::{self, ROOT6_LEN};
 use filter_common::rate;
 use filter_common::scan::Refused;
-use filter_common::service::SERVICES as SERVICE_SLOTS;
+use filter_common::service::SERVICES;
 use filter_common::verdict::Tables;
 
 use crate::packet::{opaque, opaque_zero};
@@ -38,25 +40,46 @@ const TCP_LISTEN: u32 = 10;
 /// Attempts to book a packet against a rate before it counts as over the limit.
 const RATE_ATTEMPTS: u64 = 4;
 
-/// The bank in force, the interface's slot and its configuration; `None` for an unmanaged interface.
+/// What a packet is judged by: every map that has one value is looked up here, once.
+pub struct InForce {
+    /// What the daemon tells beside it.
+    pub watch: &'static Watch,
+    /// What this CPU keeps.
+    pub cpu: *mut CpuState,
+    bank: &'static Bank,
+    number: u32,
+    /// The interface's slot.
+    pub slot: u32,
+    /// And its configuration.
+    pub config: &'static Config,
+}
+
+/// The policy in force for an interface; `None` for an unmanaged one.
 #[inline(always)]
-pub fn config(ifindex: u32) -> Option<(u32, u32, &'static Config)> {
-    let control = maps::CONTROL.get_ptr(0)?;
+pub fn in_force(ifindex: u32) -> Option<InForce> {
+    let control = maps::CONTROL.get(0)?;
     // SAFETY: the pointer is a live map value. Volatile: the daemon flips the word while we run, it is read once.
-    let generation = unsafe { core::ptr::read_volatile(&raw const (*control).generation) };
-    let bank = generation as u32 & (BANKS as u32 - 1);
-    let configs = maps::CONFIGS.get(bank)?;
+    let generation = unsafe { core::ptr::read_volatile(&raw const control.generation) };
+    let number = generation as u32 & (BANKS as u32 - 1);
+    let bank = maps::BANKS.get(number)?;
     let [first, _] = slot_places(ifindex);
-    let mut slot = maps::SLOTS.get(0)?[first] as usize & (CONFIG_SLOTS - 1);
-    if configs[slot].ifindex != ifindex {
-        slot = interface_slot(ifindex, bank) as usize;
+    let mut slot = bank.slots[first] as usize & (CONFIG_SLOTS - 1);
+    if bank.configs[slot].ifindex != ifindex {
+        slot = interface_slot(ifindex, number) as usize;
         if slot >= CONFIG_SLOTS {
             return None;
         }
     }
     // the bound is checked on one copy and used on another, as far as Linux 6.1's verifier can tell
     let slot = masked::<{ CONFIG_SLOTS as u32 - 1 }>(slot) & (CONFIG_SLOTS - 1);
-    Some((bank, slot as u32, &configs[slot]))
+    Some(InForce {
+        cpu: maps::CPU.get_ptr_mut(0)?,
+        watch: maps::WATCH.get(0)?,
+        bank,
+        number,
+        slot: slot as u32,
+        config: &bank.configs[slot],
+    })
 }
 
 /// A global function (see packet.rs): where two places are tried, all that follows would be verified twice. The number
@@ -65,43 +88,41 @@ pub fn config(ifindex: u32) -> Option<(u32, u32, &'static Config)> {
 #[inline(never)]
 extern "C" fn interface_slot(ifindex: u32, bank: u32) -> u64 {
     let none = CONFIG_SLOTS as u64;
-    let Some(slots) = maps::SLOTS.get(0) else {
-        return none;
-    };
-    let Some(configs) = maps::CONFIGS.get(bank) else {
+    let Some(bank) = maps::BANKS.get(bank) else {
         return none;
     };
     for place in slot_places(ifindex) {
-        let slot = slots[place] as usize & (CONFIG_SLOTS - 1);
-        if configs[slot].ifindex == ifindex {
+        let slot = bank.slots[place] as usize & (CONFIG_SLOTS - 1);
+        if bank.configs[slot].ifindex == ifindex {
             return slot as u64;
         }
     }
     none
 }
 
-/// The configuration for frames with this VLAN id, if the profile tells VLANs apart.
-#[inline(always)]
-pub fn vlan_config(bank: u32, config: &'static Config, vlan: u16) -> &'static Config {
-    if config.vlan_table == 0 || vlan == 0 {
-        return config;
+impl InForce {
+    /// The configuration for frames with this VLAN id, if the profile tells VLANs apart.
+    #[inline(always)]
+    pub fn vlan_config(&self, vlan: u16) -> &'static Config {
+        let config = self.config;
+        if config.vlan_table == 0 || vlan == 0 {
+            return config;
+        }
+        let number = maps::VLANS
+            .get(self.number * VLAN_TABLES as u32 + config.vlan_table - 1)
+            .map_or(0, |table| {
+                table[masked::<{ VLAN_IDS as u32 - 1 }>(vlan as usize) & (VLAN_IDS - 1)]
+            });
+        if number == 0 {
+            return config;
+        }
+        &self.bank.configs[number as usize & (CONFIG_SLOTS - 1)]
     }
-    let number = maps::VLANS
-        .get(bank * VLAN_TABLES as u32 + config.vlan_table - 1)
-        .map_or(0, |table| {
-            table[masked::<{ VLAN_IDS as u32 - 1 }>(vlan as usize) & (VLAN_IDS - 1)]
-        });
-    if number == 0 {
-        return config;
-    }
-    maps::CONFIGS.get(bank).map_or(config, |configs| {
-        &configs[number as usize & (CONFIG_SLOTS - 1)]
-    })
 }
 
 /// Which address is classified; selects the root.
-const SOURCES: u32 = 0;
-const DESTINATIONS: u32 = 1;
+const SOURCES: usize = 0;
+const DESTINATIONS: usize = 1;
 
 /// Masks a number with an instruction that LLVM cannot leave out. It knows that 16 bits in network order stay 16 bits
 /// when swapped; Linux 6.1's verifier does not. (Not an empty barrier: two lines of source would share an instruction,
@@ -114,57 +135,60 @@ pub fn masked<const MASK: u32>(mut number: usize) -> usize {
 }
 
 /// `CONTAINER`: for a program of container links. They look at more entries, so those are read by a global function.
-pub struct PolicyTables<const CONTAINER: bool> {
+pub struct PolicyTables<'a, const CONTAINER: bool> {
     ctx: *mut c_void,
-    bank: u32,
+    policy: &'a InForce,
     zero: u64,
 }
 
-impl<const CONTAINER: bool> PolicyTables<CONTAINER> {
+impl<'a, const CONTAINER: bool> PolicyTables<'a, CONTAINER> {
     #[inline(always)]
-    pub fn new(ctx: *mut c_void, bank: u32) -> Self {
+    pub fn new(ctx: *mut c_void, policy: &'a InForce) -> Self {
         Self {
             ctx,
-            bank,
+            policy,
             zero: opaque_zero(),
         }
     }
 
     #[inline(always)]
-    fn class(&self, side: u32, v4: bool, address: &Address) -> Option<u16> {
+    fn class(&self, side: usize, v4: bool, address: &Address) -> Option<u16> {
         if v4 {
             let address = address.lo as u32;
-            let root = maps::ROOTS4.get(self.bank * 2 + side)?[(address >> 16) as usize];
+            let root = self.policy.bank.roots4[side][(address >> 16) as usize];
             let class = prefix::lookup4(root, address, |index| maps::CELLS4.get(index))?;
             Some(opaque(class as u64, self.zero) as u16)
         } else {
-            let root = self.bank * 2 + side;
             let index = prefix::root6_index(address.hi) as usize;
             let index = masked::<{ ROOT6_LEN.next_power_of_two() as u32 - 1 }>(index);
             if !CONTAINER && index < ROOT6_LEN {
-                let word = maps::ROOTS6.get(root)?[index];
+                let word = self.policy.bank.roots6[side][index];
                 if !prefix::is_pointer(word) {
                     return Some(opaque(word as u64, self.zero) as u16);
                 }
             }
+            let root = self.policy.number * 2 + side as u32;
             let class = class6(address.hi, address.lo, root);
             (class >= 0).then_some(opaque(class as u64, self.zero) as u16)
         }
     }
 }
 
-/// A global function (see packet.rs): its loop is verified once. -1 if the table is inconsistent.
+/// A global function (see packet.rs): its loop is verified once. `root`: bank * 2 + side. -1 if the table is inconsistent.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn class6(hi: u64, lo: u64, root: u32) -> i64 {
-    let Some(words) = maps::ROOTS6.get(root) else {
+    let Some(bank) = maps::BANKS.get(root >> 1) else {
         return -1;
     };
     let index = prefix::root6_index(hi) as usize;
     if index >= ROOT6_LEN {
         return -1;
     }
-    prefix::lookup6(words[index], hi, lo, |index| maps::CELLS6.get(index)).map_or(-1, i64::from)
+    prefix::lookup6(bank.roots6[root as usize & 1][index], hi, lo, |index| {
+        maps::CELLS6.get(index)
+    })
+    .map_or(-1, i64::from)
 }
 
 /// Whether a binding has this MAC. A global function (see packet.rs).
@@ -237,7 +261,10 @@ extern "C" fn entry_now(index: u32, source_hi: u64, source_lo: u64, asked: u32) 
         hi: source_hi,
         lo: source_lo,
     };
-    if entries::may_name(&source) && matrix::kind(entry) < matrix::MARTIAN {
+    let Some(watch) = maps::WATCH.get(0) else {
+        return matrix::CLOSED as u64;
+    };
+    if entries::may_name(watch, &source) && matrix::kind(entry) < matrix::MARTIAN {
         let answer = entries::answer(source.hi, source.lo, asked);
         let applied = entry::applied(entry, answer, asked);
         if applied != entry {
@@ -247,14 +274,14 @@ extern "C" fn entry_now(index: u32, source_hi: u64, source_lo: u64, asked: u32) 
     // connections need ICMP
     if matrix::blockable(entry)
         && !parse::is_icmp(entry::protocol_of(asked), entry::is_v4(&source))
-        && scans::is_blocked(&source)
+        && scans::is_blocked(watch, &source)
     {
         return matrix::entry(matrix::BLOCKED, 0) as u64;
     }
     entry as u64
 }
 
-impl<const CONTAINER: bool> Tables for PolicyTables<CONTAINER> {
+impl<const CONTAINER: bool> Tables for PolicyTables<'_, CONTAINER> {
     #[inline(always)]
     fn source_class(&mut self, v4: bool, address: &Address) -> Option<u16> {
         self.class(SOURCES, v4, address)
@@ -267,11 +294,11 @@ impl<const CONTAINER: bool> Tables for PolicyTables<CONTAINER> {
 
     #[inline(always)]
     fn service_class(&mut self, service: u32) -> Option<u16> {
-        let service = masked::<{ SERVICE_SLOTS.next_power_of_two() as u32 - 1 }>(service as usize);
-        if service >= SERVICE_SLOTS {
+        let service = masked::<{ SERVICES.next_power_of_two() as u32 - 1 }>(service as usize);
+        if service >= SERVICES {
             return None;
         }
-        Some(maps::SERVICES.get(self.bank)?[service])
+        Some(self.policy.bank.services[service])
     }
 
     #[inline(always)]
@@ -285,10 +312,8 @@ impl<const CONTAINER: bool> Tables for PolicyTables<CONTAINER> {
 
     #[inline(always)]
     fn reach(&mut self, class: u16) -> Option<u64> {
-        Some(
-            maps::REACH.get(self.bank)?
-                [masked::<{ SOURCE_CLASSES as u32 - 1 }>(class as usize) & (SOURCE_CLASSES - 1)],
-        )
+        let class = masked::<{ SOURCE_CLASSES as u32 - 1 }>(class as usize) & (SOURCE_CLASSES - 1);
+        Some(self.policy.bank.reach[class])
     }
 
     #[inline(always)]
@@ -316,7 +341,7 @@ impl<const CONTAINER: bool> Tables for PolicyTables<CONTAINER> {
     fn within_rate(&mut self, rule: u16, source: &Address) -> bool {
         let now = self.now();
         within_rate(
-            self.bank * RULE_SLOTS as u32 + rule as u32,
+            self.policy.number * RULE_SLOTS as u32 + rule as u32,
             source.hi,
             source.lo,
             now,
@@ -325,7 +350,7 @@ impl<const CONTAINER: bool> Tables for PolicyTables<CONTAINER> {
 
     #[inline(always)]
     fn now(&mut self) -> u64 {
-        opaque(clock::coarse_time(), self.zero)
+        opaque(clock::coarse_time(self.policy.cpu), self.zero)
     }
 
     #[inline(always)]
@@ -341,9 +366,7 @@ impl<const CONTAINER: bool> Tables for PolicyTables<CONTAINER> {
 
     #[inline(always)]
     fn wildcard_until(&mut self) -> u64 {
-        maps::CONTROL
-            .get(0)
-            .map_or(0, |control| control.wildcard_until)
+        self.policy.watch.wildcard_until
     }
 
     #[inline(always)]
@@ -367,12 +390,13 @@ impl<const CONTAINER: bool> Tables for PolicyTables<CONTAINER> {
 
     #[inline(always)]
     fn is_blocked(&mut self, source: &Address) -> bool {
-        scans::is_blocked(source)
+        scans::is_blocked(self.policy.watch, source)
     }
 
     #[inline(always)]
     fn entry_now(&mut self, index: u32, source: &Address, asked: u32) -> u16 {
-        let entry = if entries::may_name(source) | scans::may_be_blocked(source) {
+        let watch = self.policy.watch;
+        let entry = if entries::may_name(watch, source) | scans::may_be_blocked(watch, source) {
             entry_now(index, source.hi, source.lo, asked)
         } else {
             matrix_entry(index).unwrap_or(matrix::CLOSED) as u64
@@ -383,17 +407,18 @@ impl<const CONTAINER: bool> Tables for PolicyTables<CONTAINER> {
     #[inline(always)]
     fn note_verified(&mut self, peer: &Address) {
         let now = self.now();
-        scans::note_verified(peer, now);
+        scans::note_verified(self.policy.watch, peer, now);
     }
 
     #[inline(always)]
     fn local_ports(&mut self) -> u32 {
-        scans::local_ports()
+        self.policy.watch.local_ports as u32
     }
 
     #[inline(always)]
     fn account(&mut self, refused: &Refused<'_>, slot: u8) {
-        scans::account(self.ctx.cast(), refused, slot);
+        let InForce { watch, cpu, .. } = *self.policy;
+        scans::account(self.ctx.cast(), refused, slot, watch, cpu);
     }
 }
 

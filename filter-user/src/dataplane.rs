@@ -19,6 +19,7 @@ pub mod pod;
 pub mod scans;
 mod shadow;
 pub mod test_run;
+mod watch;
 
 pub use attach::{AttachError, Attached, Mode, Side, interface_name};
 pub use bank::{Assignment, PolicyMark, PushError, Staged, UNBOUND};

@@ -1,28 +1,26 @@
 //! Pushing a policy: fill the idle bank, read it back, flip the generation word, wait out a grace period.
 
 use std::io;
+use std::mem::offset_of;
 
-use filter_common::layout::{Binding, Config, Control, REACH_ANY, binding, flag};
+use filter_common::layout::{Bank, Binding, Config, Control, REACH_ANY, binding, flag};
 use filter_common::limits::{
-    BOUND_ADDRESSES, BOUND_MACS, CONFIG_SLOTS, INTERFACE_SLOTS, RULE_SLOTS, SOURCE_CLASSES,
+    BOUND_ADDRESSES, BOUND_MACS, CONFIG_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS, RULE_SLOTS,
     VLAN_IDS, VLAN_TABLES, slot_places,
 };
-use filter_common::prefix::{ROOT4_LEN, ROOT6_LEN};
-use filter_common::service::SERVICES;
 
 use super::grace;
 use super::load::{Dataplane, Sizes};
-use super::memory::MappedArray;
+use super::memory::{MappedArray, bytes_of};
+use super::watch;
 use crate::compile::prefix::{BuildError, Built4, Built6, Range};
 use crate::compile::{AddressTables, Compiled};
 
 /// Words of `Control`.
 pub(super) const CONTROL_WORDS: usize = size_of::<Control>() / size_of::<u64>();
 pub(super) const GENERATION: usize = 0;
-pub(super) const WILDCARD_UNTIL: usize = 1;
-const EVENT_EPOCH: usize = 2;
 /// Of the bank 0; that of the other bank follows.
-const POLICIES: usize = 3;
+const POLICIES: usize = 1;
 
 /// Which policy a bank holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -197,7 +195,9 @@ impl Dataplane {
         }
         let matrix_base = bank * self.sizes.matrix;
         let (configs, vlans) = configs(compiled, assignments, matrix_base as u32, bank)?;
+        let slots = slots(assignments)?;
         let bindings = bindings(assignments);
+        let parts = parts(compiled, &prefixes, &configs, &slots);
 
         let memory = &mut self.memory;
         let mut at = base4;
@@ -210,29 +210,20 @@ impl Dataplane {
             memory.cells6.write(at, &built.cells)?;
             at += built.cells.len();
         }
-        for side in 0..2 {
-            memory
-                .roots4
-                .write((bank * 2 + side) * ROOT4_LEN, &prefixes.roots4[side])?;
-            memory
-                .roots6
-                .write((bank * 2 + side) * ROOT6_LEN, &prefixes.roots6[side])?;
+        for part in &parts {
+            memory.banks.write(part.place(bank), part.bytes)?;
         }
-        memory.services.write(bank * SERVICES, &compiled.services)?;
         memory.matrix.write(matrix_base, &compiled.matrix)?;
         memory.limits.write(bank * RULE_SLOTS, &compiled.limits)?;
-        memory.reach.write(bank * SOURCE_CLASSES, &compiled.reach)?;
         memory.bindings.write(bank * INTERFACE_SLOTS, &bindings)?;
         memory
             .vlans
             .fill(bank * VLAN_TABLES * VLAN_IDS, VLAN_TABLES * VLAN_IDS, 0)?;
         memory.vlans.write(bank * VLAN_TABLES * VLAN_IDS, &vlans)?;
-        memory.configs.write(bank * CONFIG_SLOTS, &configs)?;
-        self.write_slots(assignments)?;
-        self.memory
+        memory
             .control
             .write(POLICIES + 2 * bank, &[mark.generation, mark.digest])?;
-        self.read_back(bank, compiled, &prefixes, &configs, &bindings)?;
+        self.read_back(bank, compiled, &prefixes, &parts, &bindings)?;
         Ok(Staged { next })
     }
 
@@ -248,52 +239,17 @@ impl Dataplane {
         mark(&self.memory.control, (self.generation()? & 1) as usize)
     }
 
-    /// Slots are the same in both banks: an interface keeps its slot and its place, a new one has no configuration
-    /// before the flip.
-    fn write_slots(&mut self, assignments: &[Assignment]) -> Result<(), PushError> {
-        for assignment in assignments {
-            let mut free = None;
-            let mut found = false;
-            for place in slot_places(assignment.ifindex) {
-                let slot = self.memory.slots.read(place)?;
-                found |= slot == assignment.slot;
-                let taken = slot != 0
-                    && assignments.iter().any(|other| {
-                        other.slot == slot && slot_places(other.ifindex).contains(&place)
-                    });
-                if !taken && free.is_none() {
-                    free = Some(place);
-                }
-            }
-            match free {
-                _ if found => {}
-                Some(place) => self.memory.slots.write(place, &[assignment.slot])?,
-                None => {
-                    return Err(PushError::Limit(format!(
-                        "interface index {} collides with those of two other interfaces",
-                        assignment.ifindex
-                    )));
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn read_back(
         &self,
         bank: usize,
         compiled: &Compiled,
         prefixes: &Prefixes,
-        configs: &[Config],
+        parts: &[Part<'_>],
         bindings: &[Binding],
     ) -> Result<(), PushError> {
         let memory = &self.memory;
         let (mut at4, mut at6) = (bank * self.sizes.cells4, bank * self.sizes.cells6);
         let mut same = vec![
-            (
-                "SERVICES",
-                memory.services.holds(bank * SERVICES, &compiled.services)?,
-            ),
             (
                 "MATRIX",
                 memory
@@ -305,31 +261,15 @@ impl Dataplane {
                 memory.limits.holds(bank * RULE_SLOTS, &compiled.limits)?,
             ),
             (
-                "REACH",
-                memory.reach.holds(bank * SOURCE_CLASSES, &compiled.reach)?,
-            ),
-            (
                 "BINDINGS",
                 memory.bindings.holds(bank * INTERFACE_SLOTS, bindings)?,
             ),
-            (
-                "CONFIGS",
-                memory.configs.holds(bank * CONFIG_SLOTS, configs)?,
-            ),
         ];
+        for part in parts {
+            let holds = memory.banks.holds(part.place(bank), part.bytes)?;
+            same.push((part.name, holds));
+        }
         for side in 0..2 {
-            same.push((
-                "ROOTS4",
-                memory
-                    .roots4
-                    .holds((bank * 2 + side) * ROOT4_LEN, &prefixes.roots4[side])?,
-            ));
-            same.push((
-                "ROOTS6",
-                memory
-                    .roots6
-                    .holds((bank * 2 + side) * ROOT6_LEN, &prefixes.roots6[side])?,
-            ));
             same.push((
                 "CELLS4",
                 memory.cells4.holds(at4, &prefixes.built4[side].cells)?,
@@ -349,21 +289,9 @@ impl Dataplane {
 
     /// Lets sampled drops flow for another span; call it every 100 ms.
     pub fn renew_event_budget(&mut self) -> io::Result<()> {
-        let epoch = self.memory.control.read(EVENT_EPOCH)?;
-        self.memory
-            .control
-            .publish(EVENT_EPOCH, epoch.wrapping_add(1))
-    }
-
-    /// Goes on with the other's start-up window: for tables that take the place of smaller ones.
-    pub fn inherit_wildcard(&mut self, other: &Self) -> io::Result<()> {
-        let until = other.memory.control.read(WILDCARD_UNTIL)?;
-        self.set_wildcard_until(until)
-    }
-
-    /// Until when (`CLOCK_MONOTONIC` ns) flows without a remote count.
-    pub(super) fn set_wildcard_until(&mut self, until: u64) -> io::Result<()> {
-        self.memory.control.publish(WILDCARD_UNTIL, until)
+        let epoch = self.watch.read(watch::EVENT_EPOCH)?;
+        self.watch
+            .publish(watch::EVENT_EPOCH, epoch.wrapping_add(1))
     }
 }
 
@@ -374,6 +302,76 @@ pub(super) fn mark(control: &MappedArray<u64>, bank: usize) -> io::Result<Policy
         generation: control.read(at)?,
         digest: control.read(at + 1)?,
     })
+}
+
+/// What a policy has in one field of [`Bank`].
+struct Part<'a> {
+    name: &'static str,
+    offset: usize,
+    bytes: &'a [u8],
+}
+
+impl Part<'_> {
+    /// Where it stands in the map.
+    fn place(&self, bank: usize) -> usize {
+        bank * size_of::<Bank>() + self.offset
+    }
+}
+
+/// All of a bank.
+fn parts<'a>(
+    compiled: &'a Compiled,
+    prefixes: &'a Prefixes,
+    configs: &'a [Config],
+    slots: &'a [u16],
+) -> [Part<'a>; 8] {
+    let [sources4, destinations4] = &prefixes.roots4;
+    let [sources6, destinations6] = &prefixes.roots6;
+    let part = |name, offset, bytes| Part {
+        name,
+        offset,
+        bytes,
+    };
+    [
+        part("reach", offset_of!(Bank, reach), bytes_of(&compiled.reach)),
+        part("roots4", offset_of!(Bank, roots4), bytes_of(sources4)),
+        part(
+            "roots4",
+            offset_of!(Bank, roots4) + size_of_val(sources4.as_slice()),
+            bytes_of(destinations4),
+        ),
+        part("roots6", offset_of!(Bank, roots6), bytes_of(sources6)),
+        part(
+            "roots6",
+            offset_of!(Bank, roots6) + size_of_val(sources6.as_slice()),
+            bytes_of(destinations6),
+        ),
+        part("configs", offset_of!(Bank, configs), bytes_of(configs)),
+        part("slots", offset_of!(Bank, slots), bytes_of(slots)),
+        part(
+            "services",
+            offset_of!(Bank, services),
+            bytes_of(&compiled.services),
+        ),
+    ]
+}
+
+/// Where the interfaces' slots stand.
+fn slots(assignments: &[Assignment]) -> Result<Vec<u16>, PushError> {
+    let mut slots = vec![0; IFINDEX_SLOTS];
+    for assignment in assignments {
+        let mut places = slot_places(assignment.ifindex).into_iter();
+        match places.find(|place| slots[*place] == 0) {
+            Some(place) => slots[place] = assignment.slot,
+            None => {
+                return Err(PushError::Limit(format!(
+                    "interface index {} collides with those of two other interfaces",
+                    assignment.ifindex
+                )));
+            }
+        }
+    }
+    Ok(slots)
 }
 
 /// The bindings of a bank, by slot.

@@ -274,37 +274,31 @@ pub fn read(pins: &Pins) -> Result<Counters, LoadError> {
             bytes: count.bytes,
         });
     }
-    let path = pins.state_map("EVENT_BUDGET");
-    for value in per_cpu::<pod::EventBudget>(pins, "EVENT_BUDGET")?
-        .get(&0, 0)
-        .map_err(pin(&path))?
-        .iter()
-    {
-        counters.events_suppressed += value.0.suppressed;
-    }
-    read_probes(pins, &mut counters)?;
+    read_cpus(pins, &mut counters)?;
     Ok(counters)
 }
 
-fn read_probes(pins: &Pins, counters: &mut Counters) -> Result<(), LoadError> {
+/// What CPUs have counted of events and probes.
+fn read_cpus(pins: &Pins, counters: &mut Counters) -> Result<(), LoadError> {
     counters.patterns = Pattern::ALL
         .iter()
         .map(|pattern| (pattern.name(), 0))
         .collect();
-    let path = pins.state_map("SCAN_COUNTERS");
+    let path = pins.state_map("CPU");
     if !path.exists() {
-        // the filter in force is of a version that did not count them
+        // the filter in force is of a version that counted them elsewhere
         return Ok(());
     }
-    for value in per_cpu::<pod::ScanCounters>(pins, "SCAN_COUNTERS")?
+    for value in per_cpu::<pod::CpuState>(pins, "CPU")?
         .get(&0, 0)
         .map_err(pin(&path))?
         .iter()
     {
-        counters.probes_shed += value.0.shed;
+        counters.events_suppressed += value.0.events.suppressed;
+        counters.probes_shed += value.0.scans.shed;
         for pattern in Pattern::ALL {
             *counters.patterns.entry(pattern.name()).or_default() +=
-                value.0.patterns[*pattern as usize];
+                value.0.scans.patterns[*pattern as usize];
         }
     }
     Ok(())
@@ -313,7 +307,7 @@ fn read_probes(pins: &Pins, counters: &mut Counters) -> Result<(), LoadError> {
 /// Probes that were counted by pattern only, so far.
 pub fn probes_shed(pins: &Pins) -> Result<u64, LoadError> {
     let mut counters = Counters::default();
-    read_probes(pins, &mut counters)?;
+    read_cpus(pins, &mut counters)?;
     Ok(counters.probes_shed)
 }
 

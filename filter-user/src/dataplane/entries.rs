@@ -8,19 +8,14 @@ use std::collections::BTreeMap;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{LpmTrie, Map, MapData, MapError};
 use filter_common::entry::{self, SERVICE_BITS};
-use filter_common::layout::{Address, EntryFilter, EntryKey, EntrySpans};
+use filter_common::layout::{Address, EntryKey, EntrySpans};
 use filter_common::limits::ENTRY_FILTER_WORDS;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::load::{LoadError, map_file, open};
+use super::load::{LoadError, open};
 use super::memory::MappedArray;
 use super::pins::Pins;
-use super::pod;
-
-/// Words of `EntryFilter`.
-const ENTRIES: usize = 0;
-const BITS: usize = FILTER_WORDS - ENTRY_FILTER_WORDS;
-const FILTER_WORDS: usize = size_of::<EntryFilter>() / size_of::<u64>();
+use super::{pod, watch};
 
 /// An IPv4 prefix is looked up as an IPv4-mapped IPv6 one.
 const MAPPED_BITS: u32 = 96;
@@ -38,7 +33,7 @@ pub struct Named {
 #[derive(Debug)]
 pub struct EntryTable {
     map: LpmTrie<MapData, pod::EntryKey, pod::EntrySpans>,
-    filter: MappedArray<u64>,
+    watch: MappedArray<u64>,
     known: BTreeMap<Named, EntrySpans>,
 }
 
@@ -61,7 +56,7 @@ impl EntryTable {
         }
         let mut table = Self {
             map,
-            filter: map_file(&pins.state_map("ENTRY_FILTER"), FILTER_WORDS)?,
+            watch: watch::open(pins)?,
             known,
         };
         let bits = filter_of(table.known.keys());
@@ -116,13 +111,13 @@ impl EntryTable {
 
     fn write_filter(&mut self, bits: &[u64]) -> Result<(), LoadError> {
         for (at, word) in bits.iter().enumerate() {
-            if self.filter.read(BITS + at)? != *word {
-                self.filter.publish(BITS + at, *word)?;
+            if self.watch.read(watch::ENTRY_BITS + at)? != *word {
+                self.watch.publish(watch::ENTRY_BITS + at, *word)?;
             }
         }
         let entries = u64::from(bits.iter().any(|word| *word != 0));
-        if self.filter.read(ENTRIES)? != entries {
-            self.filter.publish(ENTRIES, entries)?;
+        if self.watch.read(watch::ENTRIES)? != entries {
+            self.watch.publish(watch::ENTRIES, entries)?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::conntrack::{ExistingFlow, Kind};
 use super::load::{Dataplane, LoadError, map_file, open};
-use super::pod;
+use super::{pod, watch};
 use crate::compile::HostFacts;
 
 /// How long a UDP client that waited when the filter started may get its answer (conntrack's timeout of an unanswered
@@ -126,7 +126,8 @@ impl Dataplane {
             }
         }
         if clients {
-            self.set_wildcard_until(now + WAITING.as_nanos() as u64)?;
+            let until = now + WAITING.as_nanos() as u64;
+            self.watch.publish(watch::WILDCARD_UNTIL, until)?;
         }
         match failed {
             Some(error) => Err(pin(error)),

@@ -11,19 +11,18 @@ use aya::maps::{Map, MapData, MapType, RingBuf};
 use aya::programs::{Program, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type;
-use filter_common::layout::{Binding, Config, RateLimits};
+use filter_common::layout::{Bank, Binding, RateLimits};
 use filter_common::limits::{
-    BANKS, BLOCKS, CONFIG_SLOTS, IFINDEX_SLOTS, INTERFACE_SLOTS, MATRIX_ROW, RULE_SLOTS,
-    SCAN_CELLS, SOURCE_CLASSES, VLAN_IDS, VLAN_TABLES,
+    BANKS, BLOCKS, INTERFACE_SLOTS, MATRIX_ROW, RULE_SLOTS, SCAN_CELLS, VLAN_IDS, VLAN_TABLES,
 };
-use filter_common::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
-use filter_common::service::SERVICES;
+use filter_common::prefix::{Cell4, Cell6};
 use ipnet::IpNet;
 
 use super::bank::CONTROL_WORDS;
 use super::memory::MappedArray;
 use super::pins::{POLICY_MAPS, Pins, STATE_MAPS};
 use super::shadow::{Hook, Shadow};
+use super::watch;
 
 /// The program, built by `build.rs`.
 pub(super) static OBJECT: &[u8] =
@@ -157,6 +156,8 @@ pub struct Dataplane {
     pub(super) policy_set: PathBuf,
     pub(super) sizes: Sizes,
     pub(super) memory: PolicyMemory,
+    /// `Watch` as words.
+    pub(super) watch: MappedArray<u64>,
     /// Judges packets for people, once somebody has asked.
     pub(super) shadow: Option<Box<Shadow>>,
     /// The flow table was made by this load.
@@ -168,17 +169,13 @@ pub struct Dataplane {
 pub(super) struct PolicyMemory {
     /// `Control` as words.
     pub(super) control: MappedArray<u64>,
-    pub(super) slots: MappedArray<u16>,
-    pub(super) configs: MappedArray<Config>,
+    /// Each a `Bank`.
+    pub(super) banks: MappedArray<u8>,
     pub(super) vlans: MappedArray<u16>,
-    pub(super) roots4: MappedArray<u32>,
-    pub(super) roots6: MappedArray<u32>,
     pub(super) cells4: MappedArray<Cell4>,
     pub(super) cells6: MappedArray<Cell6>,
-    pub(super) services: MappedArray<u16>,
     pub(super) matrix: MappedArray<u16>,
     pub(super) limits: MappedArray<RateLimits>,
-    pub(super) reach: MappedArray<u64>,
     pub(super) bindings: MappedArray<Binding>,
 }
 
@@ -227,6 +224,7 @@ impl Dataplane {
             policy_set,
             sizes,
             memory,
+            watch: watch::open(pins)?,
             shadow: None,
             new_flow_table,
         })
@@ -441,17 +439,12 @@ impl PolicyMemory {
         use map_pinned as map;
         Ok(Self {
             control: map(set, "CONTROL", CONTROL_WORDS)?,
-            slots: map(set, "SLOTS", IFINDEX_SLOTS)?,
-            configs: map(set, "CONFIGS", BANKS * CONFIG_SLOTS)?,
+            banks: map(set, "BANKS", BANKS * size_of::<Bank>())?,
             vlans: map(set, "VLANS", BANKS * VLAN_TABLES * VLAN_IDS)?,
-            roots4: map(set, "ROOTS4", BANKS * 2 * ROOT4_LEN)?,
-            roots6: map(set, "ROOTS6", BANKS * 2 * ROOT6_LEN)?,
             cells4: map(set, "CELLS4", BANKS * sizes.cells4)?,
             cells6: map(set, "CELLS6", BANKS * sizes.cells6)?,
-            services: map(set, "SERVICES", BANKS * SERVICES)?,
             matrix: map(set, "MATRIX", BANKS * sizes.matrix)?,
             limits: map(set, "LIMITS", BANKS * RULE_SLOTS)?,
-            reach: map(set, "REACH", BANKS * SOURCE_CLASSES)?,
             bindings: map(set, "BINDINGS", BANKS * INTERFACE_SLOTS)?,
         })
     }

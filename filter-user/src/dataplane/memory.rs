@@ -9,6 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+/// Values as they lie in memory. `T` has no padding.
+pub(super) fn bytes_of<T: Copy>(values: &[T]) -> &[u8] {
+    // SAFETY: as many bytes as the slice has, all of them initialized.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
 /// The values of an array map, as `T`s.
 #[derive(Debug)]
 pub(super) struct MappedArray<T> {
@@ -81,15 +87,9 @@ impl<T: Copy> MappedArray<T> {
     /// Whether the map holds just `values` from `at` on.
     pub(super) fn holds(&self, at: usize, values: &[T]) -> io::Result<bool> {
         self.check(at, values.len())?;
-        let bytes = size_of_val(values);
-        // SAFETY: both are `bytes` long, inside the mapping and the slice, and of types without padding.
-        let (ours, theirs) = unsafe {
-            (
-                std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), bytes),
-                std::slice::from_raw_parts(self.start.as_ptr().add(at).cast::<u8>(), bytes),
-            )
-        };
-        Ok(ours == theirs)
+        // SAFETY: inside the mapping, as just checked; the kernel's side does not write these values meanwhile.
+        let held = unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(at), values.len()) };
+        Ok(bytes_of(held) == bytes_of(values))
     }
 
     fn check(&self, at: usize, count: usize) -> io::Result<()> {

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use filter_common::entry;
 use filter_common::layout::{
-    Address, Block, COUNTERS_LAYOUT, Counter, EVENTS_LAYOUT, EntryFilter, EntryKey, EntrySpans,
-    EventBudget, FlowKey, FlowState, FragmentKey, Layout, POLICY_LAYOUT, RateLimits, SCAN_LAYOUT,
-    ScanCell, ScanControl, hash_mix, hash_text,
+    Address, Block, COUNTERS_LAYOUT, CPU_LAYOUT, Counter, EVENTS_LAYOUT, EntryKey, EntrySpans,
+    FlowKey, FlowState, FragmentKey, Layout, POLICY_LAYOUT, PROBES_LAYOUT, RateLimits, ScanCell,
+    Watch, hash_mix, hash_text,
 };
-use filter_common::limits::{BLOCK_FILTER_WORDS, FLOW_PORT_WORDS, SCAN_CELLS, VERIFIED};
+use filter_common::limits::{FLOW_PORT_WORDS, SCAN_CELLS, VERIFIED};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -25,9 +25,8 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 const DIRECTORY: &str = "edgefilter";
 
 /// Maps that hold a policy.
-pub(super) const POLICY_MAPS: [&str; 13] = [
-    "CONTROL", "SLOTS", "CONFIGS", "VLANS", "ROOTS4", "ROOTS6", "CELLS4", "CELLS6", "SERVICES",
-    "MATRIX", "LIMITS", "REACH", "BINDINGS",
+pub(super) const POLICY_MAPS: [&str; 8] = [
+    "CONTROL", "BANKS", "VLANS", "CELLS4", "CELLS6", "MATRIX", "LIMITS", "BINDINGS",
 ];
 
 /// The flow table and what is known of it: a table is never adopted without its ports.
@@ -37,7 +36,7 @@ const FLOWS_LAYOUT: u64 = hash_mix(
 );
 
 /// Maps that hold state, and the hash of each one's layout.
-pub(super) const STATE_MAPS: [(&str, u64); 20] = [
+pub(super) const STATE_MAPS: [(&str, u64); 17] = [
     ("FLOWS", FLOWS_LAYOUT),
     ("FLOW_ROOM", FLOWS_LAYOUT),
     ("FLOW_PORTS", FLOWS_LAYOUT),
@@ -49,24 +48,18 @@ pub(super) const STATE_MAPS: [(&str, u64); 20] = [
     ),
     ("INTERFACE_COUNTERS", COUNTERS_LAYOUT),
     ("RULE_COUNTERS", Counter::HASH),
-    ("EVENT_BUDGET", EventBudget::HASH),
     ("EVENTS", EVENTS_LAYOUT),
-    ("SCAN_CONTROL", ScanControl::HASH),
+    ("CPU", CPU_LAYOUT),
+    ("WATCH", Watch::HASH),
     ("SCAN_HEADS", SCAN_CELLS as u64),
     ("SCAN_CELLS", hash_mix(ScanCell::HASH, SCAN_CELLS as u64)),
-    ("SCAN_COUNTERS", SCAN_LAYOUT),
-    ("PROBES", SCAN_LAYOUT),
+    ("PROBES", PROBES_LAYOUT),
     ("BLOCKS", hash_mix(Address::HASH, Block::HASH)),
-    (
-        "BLOCK_FILTER",
-        hash_mix(Address::HASH, BLOCK_FILTER_WORDS as u64),
-    ),
     ("VERIFIED", hash_mix(Address::HASH, VERIFIED as u64)),
     (
         "ENTRIES",
         hash_text(hash_mix(EntryKey::HASH, EntrySpans::HASH), entry::ENCODING),
     ),
-    ("ENTRY_FILTER", EntryFilter::HASH),
 ];
 
 /// The tree of pins under one bpffs.

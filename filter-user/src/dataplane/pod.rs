@@ -26,8 +26,6 @@ pods! {
     FlowState(layout::FlowState);
     /// See [`layout::FragmentKey`].
     FragmentKey(layout::FragmentKey);
-    /// See [`layout::EventBudget`].
-    EventBudget(layout::EventBudget);
     /// See [`layout::Address`].
     Address(layout::Address);
     /// See [`layout::Block`].
@@ -36,8 +34,8 @@ pods! {
     EntryKey(layout::EntryKey);
     /// See [`layout::EntrySpans`].
     EntrySpans(layout::EntrySpans);
-    /// See [`layout::ScanCounters`].
-    ScanCounters(layout::ScanCounters);
+    /// See [`layout::CpuState`].
+    CpuState(layout::CpuState);
     /// What a rule slot means: id, profile.
     RuleLabel([[u8; 64]; 2]);
     /// What an interface slot means.

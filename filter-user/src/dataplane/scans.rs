@@ -18,14 +18,8 @@ use super::flows::monotonic;
 use super::load::{Dataplane, LoadError, map_file, open, ring};
 use super::memory::MappedArray;
 use super::pins::Pins;
-use super::pod;
+use super::{pod, watch};
 use crate::scans::probe::Probe;
-
-/// Words of `ScanControl`.
-const SEED: usize = 0;
-const BLOCKS: usize = 1;
-const LOCAL_PORTS: usize = 2;
-const CONTROL_WORDS: usize = 3;
 
 /// Of net.ipv4.ip_local_port_range, first and last.
 const DEFAULT_LOCAL_PORTS: u64 = (32768 << 16) + 60999;
@@ -36,9 +30,8 @@ const COARSE_SECOND: Duration = Duration::from_nanos(1 << 30);
 /// The tables, open.
 #[derive(Debug)]
 pub struct ScanTables {
-    control: MappedArray<u64>,
+    watch: MappedArray<u64>,
     cells: MappedArray<ScanCell>,
-    filter: MappedArray<u64>,
     verified: MappedArray<u64>,
     blocks: HashMap<MapData, pod::Address, pod::Block>,
     seed: u64,
@@ -61,11 +54,11 @@ impl ScanTables {
     /// Opens the pinned tables and brings the filter in line with the blocks.
     pub fn open(pins: &Pins) -> Result<Self, LoadError> {
         let path = |name| pins.state_map(name);
-        let mut control = map_file(&path("SCAN_CONTROL"), CONTROL_WORDS)?;
-        let mut seed = control.read(SEED)?;
+        let mut watch = watch::open(pins)?;
+        let mut seed = watch.read(watch::SEED)?;
         if seed == 0 {
             seed = random()?;
-            control.publish(SEED, seed)?;
+            watch.publish(watch::SEED, seed)?;
         }
         let cpus = open(&path("SCAN_CELLS"))?
             .info()
@@ -75,9 +68,8 @@ impl ScanTables {
         let blocks = HashMap::try_from(AyaMap::HashMap(open(&path("BLOCKS"))?))
             .map_err(pin(pins, "BLOCKS"))?;
         let mut tables = Self {
-            control,
+            watch,
             cells: map_file(&path("SCAN_CELLS"), cpus * SCAN_CELLS)?,
-            filter: map_file(&path("BLOCK_FILTER"), BLOCK_FILTER_WORDS)?,
             verified: map_file(&path("VERIFIED"), VERIFIED)?,
             blocks,
             seed,
@@ -87,7 +79,9 @@ impl ScanTables {
         };
         if let Err(error) = tables.renew_local_ports() {
             tracing::warn!(%error, "cannot tell which ports this host opens connections from; taken for Linux's default");
-            tables.control.publish(LOCAL_PORTS, DEFAULT_LOCAL_PORTS)?;
+            tables
+                .watch
+                .publish(watch::LOCAL_PORTS, DEFAULT_LOCAL_PORTS)?;
         }
         let known = tables.blocks().map_err(LoadError::program)?;
         let mut words = vec![0_u64; BLOCK_FILTER_WORDS];
@@ -96,9 +90,9 @@ impl ScanTables {
             *tables.bits.entry(bit).or_default() += 1;
             words[bit as usize / 64] |= 1 << (bit % 64);
         }
-        tables.filter.write(0, &words)?;
+        tables.watch.write(watch::BLOCK_BITS, &words)?;
         tables.count = known.len() as u64;
-        tables.control.publish(BLOCKS, tables.count)?;
+        tables.watch.publish(watch::BLOCKS, tables.count)?;
         Ok(tables)
     }
 
@@ -113,8 +107,8 @@ impl ScanTables {
             ));
         };
         let word = u64::from(first) << 16 | u64::from(last);
-        if self.control.read(LOCAL_PORTS)? != word {
-            self.control.publish(LOCAL_PORTS, word)?;
+        if self.watch.read(watch::LOCAL_PORTS)? != word {
+            self.watch.publish(watch::LOCAL_PORTS, word)?;
         }
         Ok(())
     }
@@ -154,7 +148,7 @@ impl ScanTables {
         *self.bits.entry(bit).or_default() += 1;
         self.write_bit(bit, true)?;
         self.count += 1;
-        self.control.publish(BLOCKS, self.count)?;
+        self.watch.publish(watch::BLOCKS, self.count)?;
         Ok(())
     }
 
@@ -179,7 +173,7 @@ impl ScanTables {
             self.bits.insert(bit, left);
         }
         self.count = self.count.saturating_sub(1);
-        self.control.publish(BLOCKS, self.count)?;
+        self.watch.publish(watch::BLOCKS, self.count)?;
         Ok(true)
     }
 
@@ -217,10 +211,10 @@ impl ScanTables {
     }
 
     fn write_bit(&mut self, bit: u32, on: bool) -> io::Result<()> {
-        let at = bit as usize / 64;
+        let at = watch::BLOCK_BITS + bit as usize / 64;
         let mask = 1 << (bit % 64);
-        let word = self.filter.read(at)?;
-        self.filter
+        let word = self.watch.read(at)?;
+        self.watch
             .publish(at, if on { word | mask } else { word & !mask })
     }
 }

@@ -34,7 +34,7 @@ use super::test_run::{Context, SkbContext, TestRun, XdpContext, test_run};
 
 /// Maps that the shadow has for itself, and how many entries; the rest it shares, since no program writes them. What it
 /// never counts or reports needs no room: an index behind the end finds nothing.
-const OWN: [(&str, Option<u32>); 16] = [
+const OWN: [(&str, Option<u32>); 15] = [
     ("CONTROL", None),
     ("FLOWS", Some(STATE_ENTRIES)),
     ("FLOW_ROOM", None),
@@ -44,11 +44,10 @@ const OWN: [(&str, Option<u32>); 16] = [
     ("SOURCE_RATES", None),
     ("INTERFACE_COUNTERS", Some(1)),
     ("RULE_COUNTERS", Some(1)),
-    ("EVENT_BUDGET", None),
+    ("CPU", None),
     ("EVENTS", Some(SMALLEST_RING)),
     ("SCAN_HEADS", Some(1)),
     ("SCAN_CELLS", Some(1)),
-    ("SCAN_COUNTERS", None),
     ("PROBES", Some(SMALLEST_RING)),
     ("VERIFIED", None),
 ];

@@ -164,8 +164,11 @@ impl Filter {
             rates: Map::state(&bpffs, "RATES")?,
             source_rates: Map::state(&bpffs, "SOURCE_RATES")?,
         };
-        // seed, blocks, local ports: with a known seed each run is the same
-        Map::state(&bpffs, "SCAN_CONTROL")?.write(&[0; 4], &[SEED, 0, 0])?;
+        // the seed comes first: with a known one each run is the same
+        let watch = Map::state(&bpffs, "WATCH")?;
+        let mut words = vec![0; watch.words()];
+        words[0] = SEED;
+        watch.write(&[0; 4], &words)?;
         let scans = ScanTables::open(&pins)?;
         let mut filter = Self {
             place,

@@ -1,6 +1,7 @@
 //! Blocked sources: in force at once, over by themselves, as many as the table holds, and kept over a restart. What
 //! a blocked source keeps is in the oracle's table.
 
+use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread::sleep;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use edgefilter_tests::packets::{Ipv4, Ipv6, Tcp, link};
 use edgefilter_tests::test_run::map::Map;
 use edgefilter_tests::test_run::{Filter, can_run};
+use filter_common::layout::Watch;
 use filter_common::limits::{BLOCK_FILTER_WORDS, BLOCKS};
 use ipnet::IpNet;
 
@@ -41,11 +43,12 @@ fn source(number: usize) -> IpAddr {
 
 /// Bits that are set in the filter in front of the table.
 fn bits(filter: &Filter) -> Result<u32> {
-    let map = Map::state(&filter.bpffs(), "BLOCK_FILTER")?;
+    let map = Map::state(&filter.bpffs(), "WATCH")?;
     let mut words = Vec::new();
     map.read(0, &mut words)?;
-    ensure!(words.len() == BLOCK_FILTER_WORDS, "{} words", words.len());
-    Ok(words.iter().map(|word| word.count_ones()).sum())
+    let bits = offset_of!(Watch, block_bits) / 8;
+    let set = words[bits..bits + BLOCK_FILTER_WORDS].iter();
+    Ok(set.map(|word| word.count_ones()).sum())
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Run-time entries: over in time though nobody looks after them, as many as the table holds, kept over a restart, and
 //! out of the way of everybody else. Whom they let in and keep out is in the oracle's table.
 
+use std::mem::offset_of;
 use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
@@ -10,7 +11,8 @@ use edgefilter_tests::packets::{Ipv4, Ipv6, Tcp, link};
 use edgefilter_tests::test_run::entries::entry;
 use edgefilter_tests::test_run::map::Map;
 use edgefilter_tests::test_run::{Filter, can_run, clock};
-use filter_common::limits::ENTRY_KEYS;
+use filter_common::layout::Watch;
+use filter_common::limits::{ENTRY_FILTER_WORDS, ENTRY_KEYS};
 use filter_user::entries::{Entry, Kind, Life, schedule};
 use ipnet::IpNet;
 
@@ -37,9 +39,11 @@ fn allow(source: &str, lasting: Duration) -> Result<Entry> {
 /// Words of the filter in front of the table: whether there are entries, and how many bits are set.
 fn filtered(filter: &Filter) -> Result<(u64, u32)> {
     let mut words = Vec::new();
-    Map::state(&filter.bpffs(), "ENTRY_FILTER")?.read(0, &mut words)?;
-    let bits = words[8..].iter().map(|word| word.count_ones()).sum();
-    Ok((words[0], bits))
+    Map::state(&filter.bpffs(), "WATCH")?.read(0, &mut words)?;
+    let [entries, bits] =
+        [offset_of!(Watch, entries), offset_of!(Watch, entry_bits)].map(|bytes| bytes / 8);
+    let set = words[bits..bits + ENTRY_FILTER_WORDS].iter();
+    Ok((words[entries], set.map(|word| word.count_ones()).sum()))
 }
 
 #[test]

@@ -204,7 +204,6 @@ impl Engine {
         let generation = match larger {
             None => self.dataplane.flip(staged)?,
             Some(mut larger) => {
-                larger.inherit_wildcard(&self.dataplane)?;
                 let generation = larger.flip(staged)?;
                 tracing::info!("on larger tables");
                 self.dataplane = larger;

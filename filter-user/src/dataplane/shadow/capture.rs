@@ -3,7 +3,7 @@
 
 use filter_common::reason::Reason;
 
-use super::super::bank::{GENERATION, WILDCARD_UNTIL};
+use super::super::bank::GENERATION;
 use super::{JudgeError, Judged, Place, Shadow, source_buckets};
 
 /// Room for flows that is never used up: while there is some, nobody looks among the host's sockets of today.
@@ -23,7 +23,6 @@ impl Capture {
             None => shadow.live.read(GENERATION)?,
         };
         shadow.copy_control(generation)?;
-        shadow.control.publish(WILDCARD_UNTIL, 0)?;
         shadow.room.own.set(0, ROOM, 0)?;
         Ok(Self { shadow, generation })
     }
