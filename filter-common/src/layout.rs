@@ -411,6 +411,7 @@ pub const POLICY_LAYOUT: u64 = {
     hash = hash_mix(hash, VLAN_IDS as u64);
     hash = hash_mix(hash, Binding::HASH);
     hash = hash_text(hash, "slots: two places");
+    hash = hash_text(hash, crate::prefix::ENCODING);
     hash_text(hash, crate::matrix::ENCODING)
 };
 

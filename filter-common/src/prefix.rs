@@ -13,9 +13,10 @@
 //!
 //! A cell holds the *last* value of each of its ranges but the final one, ascending, padded with
 //! all ones. The rank of `x` is the number of lasts below `x`; a padding key is never below
-//! anything, so no length is stored. An IPv6 address is taken as four 32-bit digits, one cell (or a
-//! small tree of cells) for each digit that tells prefixes apart, since keys of 128 bits would leave
-//! three ranges to a line.
+//! anything, so no length is stored. What the root leaves of an IPv6 address is taken as four 32-bit
+//! digits, one cell (or a small tree of cells) for each digit that tells prefixes apart, since keys
+//! of 128 bits would leave three ranges to a line. The digits begin where the root ends: the first
+//! one of a global address is its bits 19 to 50, which is as far as most prefixes go.
 //!
 //! # Words
 //!
@@ -64,6 +65,8 @@ pub const CELL6_RANGES: usize = 8;
 /// Most cells read for one IPv4 address: a /16 can always be split so that no part of it exceeds
 /// 16 * 16 ranges (at k = 8 a part has 256 addresses), hence one inner cell and one leaf.
 pub const MAX_DEPTH4: usize = 2;
+/// Names how addresses are cut into digits, for the layout hash of pinned tables.
+pub const ENCODING: &str = "ipv6 digits from the end of the root on";
 /// Most cells read for one IPv6 address: 8 levels of cells, 8^8 ranges, in each of the four digits.
 /// No table of fewer than eight million ranges can need more; the builder refuses one that does.
 pub const MAX_DEPTH6: usize = 32;
@@ -139,12 +142,17 @@ pub fn lookup4<'a>(
 /// Global unicast (2000::/3) is where the prefixes are, so it gets bits 3 to 18.
 #[inline(always)]
 pub fn root6_index(hi: u64) -> u32 {
-    let top = (hi >> 61) as u32;
-    if top == 1 {
+    if root6_bits(hi) == 19 {
         (hi >> 45) as u32 & 0xffff
     } else {
-        (1 << 16) + top
+        (1 << 16) + (hi >> 61) as u32
     }
+}
+
+/// Leading bits of an address that its root word stands for; the digits are made of the rest.
+#[inline(always)]
+pub const fn root6_bits(hi: u64) -> u32 {
+    if hi >> 61 == 1 { 19 } else { 3 }
 }
 
 /// Looks up the IPv6 address `hi`:`lo` (host order), given its root word, the one at
@@ -161,13 +169,11 @@ pub fn lookup6<'a>(
     if root_word & POINTER == 0 {
         return Some(root_word as Answer);
     }
-    let (mut hi, mut lo) = (hi, lo);
+    let used = root6_bits(hi);
+    let (mut hi, mut lo) = (hi << used | lo >> (64 - used), lo << used);
     let mut digit = hi >> 32;
-    // The root has used all but the last 13 bits of the first digit. Under the roots of the other
-    // /3s k is 0, and this adds nothing.
     let split = u64::from((root_word >> SPLIT_SHIFT) & SPLIT_MASK);
-    let mut index =
-        (root_word & INDEX_MASK) + ((digit & 0x1fff) >> (13u64.wrapping_sub(split) & 63)) as u32;
+    let mut index = (root_word & INDEX_MASK) + (digit >> (32 - split)) as u32;
     // A 64-bit counter: a 32-bit one, spilled beside `index`, has read as an endless loop to the
     // verifier.
     for _ in 0..MAX_DEPTH6 as u64 {
@@ -343,13 +349,20 @@ mod tests {
             Cell6::new([], [4]),
             Cell6::new([10], [5, 6]),
         ];
-        let get = |hi| lookup6(pointer(0, 0), hi, 0, |i| cells.get(i as usize));
-        assert_eq!(get(5 << 32), Some(1));
-        assert_eq!(get(0x6_0000_0009), Some(2));
-        assert_eq!(get(0x6_0000_000a), Some(5));
-        assert_eq!(get(0x6_0000_000b), Some(6));
-        assert_eq!(get(0x6_8000_0000), Some(4));
-        assert_eq!(get(7 << 32), Some(1));
+        // in 2000::/19 and in 4000::/3
+        for (root, used) in [(0x2000_u64 << 48, 19), (0x4000_u64 << 48, 3)] {
+            let get = |digits: u64| {
+                let rest = u128::from(digits) << 64 >> used;
+                let (hi, lo) = (root | (rest >> 64) as u64, rest as u64);
+                lookup6(pointer(0, 0), hi, lo, |i| cells.get(i as usize))
+            };
+            assert_eq!(get(5 << 32), Some(1));
+            assert_eq!(get(0x6_0000_0009), Some(2));
+            assert_eq!(get(0x6_0000_000a), Some(5));
+            assert_eq!(get(0x6_0000_000b), Some(6));
+            assert_eq!(get(0x6_8000_0000), Some(4));
+            assert_eq!(get(7 << 32), Some(1));
+        }
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::{error, fmt, iter};
 
 use filter_common::prefix::{
     Answer, CELL4_RANGES, CELL6_RANGES, Cell4, Cell6, MAX_CELLS, MAX_DEPTH4, MAX_DEPTH6, MAX_SPLIT,
-    ROOT4_LEN, ROOT6_LEN, SAME_DIGIT, lookup4, lookup6, pointer, root6_index,
+    ROOT4_LEN, ROOT6_LEN, SAME_DIGIT, lookup4, lookup6, pointer, root6_bits, root6_index,
 };
 
 /// The addresses from `start` (host order) up to the next range's start have this answer.
@@ -144,32 +144,21 @@ impl Built6 {
         let mut root = vec![0; ROOT6_LEN];
         let mut answer = 0;
         let mut rest = ranges;
-        let unicast = 1u32 << 29;
         // In address order: ::/3, the /19s of 2000::/3, the other /3s.
-        let spans = iter::once(Span {
-            begin: 0,
-            width: 29,
-        })
-        .chain((0..1 << 16).map(|slot| Span {
-            begin: unicast + (slot << 13),
-            width: 13,
-        }))
-        .chain((2..8).map(|top| Span {
-            begin: top << 29,
-            width: 29,
-        }));
-        for span in spans {
-            let last = span.begin + ((1u32 << span.width) - 1);
-            let inside = rest.iter().position(|range| digit(range.start, 0) > last);
+        let begins = iter::once(0)
+            .chain((0..1 << 16).map(|slot| 1 << 125 | slot << 109))
+            .chain((2..8).map(|top| top << 125));
+        for begin in begins {
+            let hi = (begin >> 64) as u64;
+            let used = root6_bits(hi);
+            let last: u128 = begin + (u128::MAX >> used);
+            let inside = rest.iter().position(|range| range.start > last);
             let (inside, tail) = rest.split_at(inside.unwrap_or(rest.len()));
-            // The look-up takes k from the 13 bits that the root of a /19 leaves of the digit. The
-            // other /3s do without, so that it need not ask which kind of root it came from.
-            let split = if span.width == 13 { MAX_SPLIT } else { 0 };
-            let (word, depth) = digits.word(inside, 0, span, answer, split)?;
+            let (word, depth) = digits.word(inside, used, 0, answer)?;
             if depth > MAX_DEPTH6 {
                 return Err(BuildError::TooDeep);
             }
-            if let Some(slot) = root.get_mut(root6_index(u64::from(span.begin) << 32) as usize) {
+            if let Some(slot) = root.get_mut(root6_index(hi) as usize) {
                 *slot = word;
             }
             answer = inside.last().map_or(answer, |range| range.answer);
@@ -432,44 +421,37 @@ fn cost<C: Cell>(boundaries: &[Boundary], span: Span, split: u32) -> (usize, usi
     (sum, deepest)
 }
 
-/// Splits 128-bit starts into four 32-bit digits, a tree of spans.
+/// Splits what the root leaves of 128-bit starts into four 32-bit digits, a tree of spans.
 struct Digits {
     pool: Pool<Cell6>,
     /// One list for each digit, kept to save allocations: there can be millions of nodes.
     scratch: [Vec<Boundary>; 4],
 }
 
-fn digit(address: u128, nth: usize) -> u32 {
-    (address >> (96 - 32 * nth)) as u32
-}
-
 impl Digits {
-    /// The word for a span of the `nth` digit, and the most cells read below it. `before` is the
-    /// answer just ahead of the first range; all ranges share the digits above this one.
+    /// The word for the `nth` digit behind the `used` leading bits, and the most cells read below it. `before` is the
+    /// answer just ahead of the first range; all ranges share the bits above this digit.
     fn word(
         &mut self,
         ranges: &[Range<u128>],
+        used: u32,
         nth: usize,
-        span: Span,
         before: Answer,
-        max_split: u32,
     ) -> Result<(u32, usize), BuildError> {
         if ranges.is_empty() {
             return Ok((before.into(), 0));
         }
-        let end = u64::from(span.begin) + (1u64 << span.width);
         let mut list = std::mem::take(self.scratch.get_mut(nth).ok_or(BuildError::TooDeep)?);
         list.clear();
         let mut first = u32::from(before);
         let mut set = |at: u64, word: u32| {
-            if at >= end {
+            let Ok(at) = u32::try_from(at) else {
                 return;
-            }
-            if at == u64::from(span.begin) {
+            };
+            if at == 0 {
                 first = word;
                 return;
             }
-            let at = at as u32;
             if list.last().is_some_and(|last| last.at == at) {
                 list.pop();
             }
@@ -478,25 +460,26 @@ impl Digits {
             }
         };
         let (mut answer, mut below) = (before, 0);
-        for group in ranges.chunk_by(|a, b| digit(a.start, nth) == digit(b.start, nth)) {
-            let value = digit(group[0].start, nth);
-            let exact = group[0].start << (32 * (nth + 1) % 128) == 0 || nth == 3;
+        let digit = |range: &Range<u128>| (range.start << used >> (96 - 32 * nth)) as u32;
+        for group in ranges.chunk_by(|a, b| digit(a) == digit(b)) {
+            let value = digit(&group[0]);
+            let exact = nth == 3 || group[0].start << used << (32 * (nth + 1)) == 0;
             let (at_value, inside) = if exact {
                 (group[0].answer, &group[1..])
             } else {
                 (answer, group)
             };
-            let whole = Span {
-                begin: 0,
-                width: 32,
-            };
-            let (word, depth) = self.word(inside, nth + 1, whole, at_value, MAX_SPLIT)?;
+            let (word, depth) = self.word(inside, used, nth + 1, at_value)?;
             below = below.max(depth);
             answer = group.last().map_or(answer, |range| range.answer);
             set(value.into(), word);
             set(u64::from(value) + 1, answer.into());
         }
-        let (word, levels) = self.pool.place(&list, span, first, max_split)?;
+        let whole = Span {
+            begin: 0,
+            width: 32,
+        };
+        let (word, levels) = self.pool.place(&list, whole, first, MAX_SPLIT)?;
         self.scratch[nth] = list;
         Ok((word, levels + below))
     }
