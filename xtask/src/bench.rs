@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::object::{self, Build};
 use crate::setup::{self, Purpose};
-use crate::test::as_root;
+use crate::test::program_as_root;
 use crate::{toolchain, workspace};
 
 use arguments::{Asked, Bench};
@@ -56,30 +56,34 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     fs::create_dir_all(workspace::target_folder())?;
     fs::write(&found, "").with_context(|| format!("cannot write {}", found.display()))?;
 
-    let mut command = workspace::cargo_command("run");
+    // in one call: what one of them asks of a crate that both use would have it built again for the other
+    let mut build = workspace::cargo_command("build");
+    build.args([
+        "--quiet",
+        "--release",
+        "--package",
+        "filter-user",
+        "--package",
+        "tests",
+    ]);
+    workspace::run(build.args(["--bin", "edgefilter", "--bin", "bench"]))?;
+    let built = workspace::target_folder().join("release");
+    let mut command = program_as_root(&built.join("bench"))?;
     command
-        .args([
-            "--quiet",
-            "--release",
-            "--package",
-            "tests",
-            "--bin",
-            "bench",
-            "--",
-        ])
         .args(asked.names.iter().map(|bench| bench.name()))
         .arg("--json")
         .arg(&found)
-        .env("EDGEFILTER_COMMIT", commit()?);
+        .env("EDGEFILTER_COMMIT", commit()?)
+        .env("EDGEFILTER_BIN", built.join("edgefilter"))
+        .current_dir(workspace::root());
     for (wanted, flag) in [(asked.quick, "--quick"), (asked.check, "--check")] {
         if wanted {
             command.arg(flag);
         }
     }
-    for bench in asked.chosen() {
-        prepare(bench, &mut command)?;
+    if asked.chosen().contains(&Bench::Sizes) {
+        command.env("EDGEFILTER_LOOKUP", look_ups()?);
     }
-    as_root(&mut command)?;
     let to_standard_output = asked.json.as_deref() == Some(Path::new("-"));
     if to_standard_output {
         command.stdout(Stdio::null());
@@ -90,23 +94,6 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         pages::write(workspace::root(), &read(&found)?)?;
     }
     Ok(done)
-}
-
-/// Builds what this bench runs beside the program that measures, and says where it is.
-fn prepare(bench: Bench, command: &mut Command) -> Result<()> {
-    match bench {
-        Bench::Packets => {}
-        Bench::Sizes => {
-            command.env("EDGEFILTER_LOOKUP", look_ups()?);
-        }
-        Bench::Push | Bench::Daemon | Bench::Containers | Bench::Drops | Bench::Goodput => {
-            let mut build = workspace::cargo_command("build");
-            workspace::run(build.args(["--quiet", "--release", "--package", "filter-user"]))?;
-            let binary = workspace::target_folder().join("release/edgefilter");
-            command.env("EDGEFILTER_BIN", binary);
-        }
-    }
-    Ok(())
 }
 
 /// Builds the look-ups that are measured alone; where the object is.

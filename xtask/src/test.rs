@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every check and every test, as one table of steps. What
 //! a step tests is decided where the test is; this file only starts it.
 
-use std::{env, ffi::OsString, path::PathBuf, process::Command};
+use std::path::{Path, PathBuf};
+use std::{env, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -202,28 +203,35 @@ fn demo() -> Result<Done> {
 /// Lets cargo run what it built as root. Only the programs get root; the build keeps the user's files the user's.
 pub fn as_root(command: &mut Command) -> Result<()> {
     if !workspace::is_root() {
-        let runner = sudo_runner().context(
-            "loading BPF programs and making network namespaces needs root: run as root, or allow sudo",
-        )?;
+        let mut runner = sudo()?.into_os_string();
+        runner.push(format!(" {}", SUDO_FLAGS.join(" ")));
         command.env(runner_variable()?, runner);
     }
     Ok(())
 }
 
-/// `sudo` as cargo's runner of test programs, if it may be used without a
-/// password or someone is there to type it.
-fn sudo_runner() -> Option<OsString> {
-    let sudo = workspace::find_program("sudo")?;
-    let may = Command::new(&sudo)
-        .arg("--validate")
-        .status()
-        .ok()?
-        .success();
-    may.then(|| {
-        let mut runner = sudo.into_os_string();
-        runner.push(" --preserve-env --");
-        runner
-    })
+/// Has a program that is built run as root.
+pub fn program_as_root(program: &Path) -> Result<Command> {
+    if workspace::is_root() {
+        return Ok(Command::new(program));
+    }
+    let mut command = Command::new(sudo()?);
+    command.args(SUDO_FLAGS).arg(program);
+    Ok(command)
+}
+
+const SUDO_FLAGS: [&str; 2] = ["--preserve-env", "--"];
+
+/// `sudo`, if it may be used without a password or someone is there to type it.
+fn sudo() -> Result<PathBuf> {
+    workspace::find_program("sudo")
+        .filter(|sudo| {
+            let validated = Command::new(sudo).arg("--validate").status();
+            validated.is_ok_and(|status| status.success())
+        })
+        .context(
+            "loading BPF programs and making network namespaces needs root: run as root, or allow sudo",
+        )
 }
 
 /// `CARGO_TARGET_<TRIPLE>_RUNNER` for the machine this was compiled for.
