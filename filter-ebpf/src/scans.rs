@@ -146,16 +146,16 @@ extern "C" fn report_probe(ctx: *mut xdp_md, probe: u64, counted: u64) -> u64 {
         }
         return 0;
     };
-    // before anything is read, which would have to be kept on the stack meanwhile
+    let target = record.as_mut_ptr();
+    // SAFETY: the reservation is as large as a `ProbeRecord`; every field is written before it is submitted. One by one:
+    // as a whole it would be made on the stack first. The time comes before anything that had to be kept there meanwhile.
+    unsafe { (*target).time = bpf_ktime_get_coarse_ns() };
     let Some((source, destination, hop_limit)) = scan::addresses(&headers, &probe) else {
         record.discard(0);
         return 0;
     };
-    let target = record.as_mut_ptr();
-    // SAFETY: the reservation is as large as a `ProbeRecord`; every field is written before it is submitted. One by one:
-    // as a whole it would be made on the stack first.
+    // SAFETY: as above.
     unsafe {
-        (*target).time = bpf_ktime_get_coarse_ns();
         (*target).source = source;
         (*target).destination = destination;
         (*target).packets = counted as u32;

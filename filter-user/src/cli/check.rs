@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Result;
+use filter_common::layout::Bank;
 use filter_common::limits::BANKS;
-use filter_common::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
-use filter_common::service::SERVICES;
+use filter_common::prefix::{Cell4, Cell6};
 use serde_json::json;
 
 use super::output::{note, show_diagnostics};
@@ -136,9 +136,6 @@ fn check_settings(globals: &Globals, file: &Path, out: &mut Output<'_>) -> Resul
 
 /// Bytes of the kernel's tables for this policy, both banks; or why there is no room for it.
 pub(super) fn memory(policy: &Policy) -> Result<u64, String> {
-    /// Tables whose size does not depend on the policy: roots for sources and destinations, services.
-    const FIXED: usize =
-        BANKS * (2 * (ROOT4_LEN + ROOT6_LEN) * size_of::<u32>() + SERVICES * size_of::<u16>());
     let compiled = compile(
         policy,
         &Active::default(),
@@ -148,10 +145,11 @@ pub(super) fn memory(policy: &Policy) -> Result<u64, String> {
     .map_err(|error| error.to_string())?;
     let needed = Sizes::needed(&compiled).map_err(|error| error.to_string())?;
     let sizes = Sizes::with_room(needed);
-    let bank = sizes.cells4 * size_of::<Cell4>()
+    let bank = size_of::<Bank>()
+        + sizes.cells4 * size_of::<Cell4>()
         + sizes.cells6 * size_of::<Cell6>()
         + sizes.matrix * size_of::<u16>();
-    Ok((FIXED + BANKS * bank) as u64)
+    Ok((BANKS * bank) as u64)
 }
 
 fn show_warnings(warnings: &policy::Diagnostics, color: Color) {

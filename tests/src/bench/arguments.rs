@@ -9,7 +9,9 @@ use clap::{Args, ValueEnum};
 pub enum Bench {
     /// What a packet costs, beside an empty program, xdp-filter and the kernel's LPM trie
     Packets,
-    /// The same against the number of rules, prefixes, flows and attackers
+    /// The same packets on one processor, and on two at once
+    Cores,
+    /// What a packet costs against the number of rules, prefixes, flows and attackers
     Sizes,
     /// Prefixes put in force: time, memory, and packets delayed meanwhile
     Push,

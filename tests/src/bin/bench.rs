@@ -12,6 +12,8 @@ mod assembly;
 mod containers;
 #[path = "../bench/contestants.rs"]
 mod contestants;
+#[path = "../bench/cores.rs"]
+mod cores;
 #[path = "../bench/daemon.rs"]
 mod daemon;
 #[path = "../bench/document.rs"]
@@ -134,6 +136,10 @@ fn measure(bench: Bench, quick: bool) -> Result<Section> {
     match bench {
         Bench::Packets => {
             let figures = packets::measure(quick)?;
+            report::section(bench, &figures, figures.shown())
+        }
+        Bench::Cores => {
+            let figures = cores::measure(quick)?;
             report::section(bench, &figures, figures.shown())
         }
         Bench::Sizes => {
