@@ -4,7 +4,7 @@
 
 use crate::layout::{Address, EntryKey, EntrySpans};
 use crate::limits::ENTRY_FILTER_WORDS;
-use crate::matrix;
+use crate::matrix::{self, Entry};
 use crate::row;
 use crate::service::protocol;
 
@@ -101,7 +101,7 @@ pub const fn stronger(of_service: u64, of_all: u64) -> u64 {
 /// What a policy's entry becomes by an answer. The failsafe list stands above both kinds, and a forger's source stays
 /// one: do not ask for it.
 #[inline(always)]
-pub const fn applied(entry: u16, answer: u64, asked: u32) -> u16 {
+pub const fn applied(entry: Entry, answer: u64, asked: u32) -> Entry {
     match verdict(answer) {
         DENY if matrix::kind(entry) != matrix::FAILSAFE => {
             matrix::entry(matrix::DENY, row::DENY_ENTRY)
@@ -180,7 +180,7 @@ mod tests {
             matrix::entry(matrix::ALLOW, 40),
             matrix::entry(matrix::DENY, 41),
         );
-        for entry in [matrix::CLOSED, matrix::entry(matrix::OTHER_SOURCES, 0)] {
+        for entry in [matrix::NO_RULE, matrix::entry(matrix::OTHER_SOURCES, 0)] {
             assert_eq!(applied(entry, allow, web), listed);
             assert_eq!(applied(entry, deny, web), denied);
             assert_eq!(applied(entry, NONE, web), entry);

@@ -1,6 +1,7 @@
 //! A decision in one word: what a program returns that is never attached, instead of an action. It judges packets for
 //! people and for the checks before a push; the word tells what the counters tell of a packet on the wire.
 
+use crate::limits::RULE_SLOTS;
 use crate::reason::Reason;
 use crate::verdict::Decision;
 
@@ -18,6 +19,9 @@ pub struct Judgement {
 /// Set in every word, and in no XDP action.
 const MARK: u32 = 1 << 31;
 const ENFORCED: u32 = 1 << 15;
+/// As far as slots of rules go in a word.
+const MAX_RULE: u32 = 0x7fff;
+const _: () = assert!(RULE_SLOTS <= MAX_RULE as usize + 1, "every slot has room");
 
 impl Judgement {
     /// The judgement in a word.
@@ -25,7 +29,7 @@ impl Judgement {
     pub const fn pack(&self) -> u32 {
         let enforced = if self.enforced { ENFORCED } else { 0 };
         let reason = (self.decision.reason as u32) << 8;
-        MARK | (self.decision.rule as u32 & 0x0fff) << 16 | enforced | reason | self.slot as u32
+        MARK | (self.decision.rule as u32 & MAX_RULE) << 16 | enforced | reason | self.slot as u32
     }
 
     /// The judgement in a word; `None` if it is an action.
@@ -34,7 +38,7 @@ impl Judgement {
         (word & MARK != 0).then_some(Self {
             decision: Decision {
                 reason,
-                rule: (word >> 16 & 0x0fff) as u16,
+                rule: (word >> 16 & MAX_RULE) as u16,
             },
             enforced: word & ENFORCED != 0,
             slot: word as u8,
@@ -45,7 +49,7 @@ impl Judgement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{INTERFACE_SLOTS, RULE_SLOTS};
+    use crate::limits::INTERFACE_SLOTS;
 
     #[test]
     fn a_word_holds_it_all() {

@@ -5,7 +5,7 @@
 
 use crate::limits::{
     BLOCK_FILTER_WORDS, BOUND_ADDRESSES, BOUND_MACS, CELL_WORDS, CONFIG_SLOTS, ENTRY_FILTER_WORDS,
-    ENTRY_SPANS, EVENT_BYTES, IFINDEX_SLOTS, MATRIX_ROW, SOURCE_CLASSES, VLAN_IDS,
+    ENTRY_SPANS, EVENT_BYTES, IFINDEX_SLOTS, MATRIX_ROW, RULE_SLOTS, SOURCE_CLASSES, VLAN_IDS,
 };
 use crate::prefix::{Cell4, Cell6, ROOT4_LEN, ROOT6_LEN};
 use crate::reason::{NAMES_HASH, REASON_SLOTS};
@@ -405,7 +405,7 @@ pub const REACH_ANY: u32 = 63;
 /// Shape of the look-up tables of a policy. They are created, filled and retired together.
 pub const POLICY_LAYOUT: u64 = {
     let mut hash = hash_mix(Control::HASH, Bank::HASH);
-    hash = hash_mix(hash, RateLimits::HASH);
+    hash = hash_mix(hash, hash_mix(RateLimits::HASH, RULE_SLOTS as u64));
     hash = hash_mix(hash, MATRIX_ROW as u64);
     hash = hash_mix(hash, (size_of::<Cell4>() + size_of::<Cell6>()) as u64);
     hash = hash_mix(hash, VLAN_IDS as u64);

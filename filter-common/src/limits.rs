@@ -21,7 +21,7 @@ pub const VLAN_TABLES: usize = 32;
 /// VLAN ids (IEEE 802.1Q: 12 bits).
 pub const VLAN_IDS: usize = 4096;
 /// Rule slots; 0 means "no rule", 1 is the default verdict `pass`.
-pub const RULE_SLOTS: usize = 4096;
+pub const RULE_SLOTS: usize = 16384;
 /// Classes of source addresses that can be told apart.
 pub const SOURCE_CLASSES: usize = 65536;
 /// MACs that the guarded party of an interface may send from.

@@ -1,7 +1,10 @@
-//! The verdict matrix's entries: 4 bits of kind, 12 bits of argument (a rule slot).
+//! The verdict matrix's entries: a kind, and an argument (a rule slot).
+
+/// 4 bits of kind above 16 bits of argument.
+pub type Entry = u32;
 
 /// Part of the layout hash: change it when a kind changes its meaning.
-pub const ENCODING: &str = "kind4 arg12: closed=0 source=1 allow=2 limited=3 failsafe=4 deny=5 control=6 neighbour=7 martian=10 own=11";
+pub const ENCODING: &str = "kind4 arg16: closed=0 source=1 allow=2 limited=3 failsafe=4 deny=5 control=6 neighbour=7 martian=10 own=11";
 
 /// No rule opens the service.
 pub const CLOSED: u16 = 0;
@@ -28,38 +31,41 @@ pub const MARTIAN: u16 = 10;
 /// The source is this host's, or one of its containers'; the row in the argument says which.
 pub const OWN: u16 = 11;
 
+/// The entry of what no rule opens.
+pub const NO_RULE: Entry = entry(CLOSED, 0);
+
 /// Builds an entry.
-pub const fn entry(kind: u16, rule: u16) -> u16 {
-    kind << 12 | (rule & 0x0fff)
+pub const fn entry(kind: u16, rule: u16) -> Entry {
+    (kind as u32) << 16 | rule as u32
 }
 
 /// The entry's kind.
 #[inline(always)]
-pub const fn kind(entry: u16) -> u16 {
-    entry >> 12
+pub const fn kind(entry: Entry) -> u16 {
+    (entry >> 16) as u16 & 0x0f
 }
 
 /// The entry's rule slot.
 #[inline(always)]
-pub const fn rule(entry: u16) -> u16 {
-    entry & 0x0fff
+pub const fn rule(entry: Entry) -> u16 {
+    entry as u16
 }
 
 /// Whether no rule lets the packets in, nor refuses them.
 #[inline(always)]
-pub const fn is_unruled(entry: u16) -> bool {
+pub const fn is_unruled(entry: Entry) -> bool {
     kind(entry) == CLOSED || kind(entry) == OTHER_SOURCES
 }
 
 /// Whether the entry lets packets in by a rule.
 #[inline(always)]
-pub const fn allows(entry: u16) -> bool {
+pub const fn allows(entry: Entry) -> bool {
     // one comparison: the three kinds stand side by side
     kind(entry).wrapping_sub(ALLOW) <= FAILSAFE - ALLOW
 }
 
 /// Whether the entry lets packets in by a rule as long as their source is not blocked.
 #[inline(always)]
-pub const fn blockable(entry: u16) -> bool {
+pub const fn blockable(entry: Entry) -> bool {
     kind(entry).wrapping_sub(ALLOW) <= ALLOW_LIMITED - ALLOW
 }

@@ -260,14 +260,10 @@ impl Cell4 {
         let x = x | x << 32;
         let below = |keys: u64| x.wrapping_sub(keys) & Self::CARRY;
         let four = |keys: u64| below(keys & Self::EVEN) + below(keys >> 16 & Self::EVEN);
-        let mut carries = four(self.lasts[0]);
-        // Where there are few ranges (around a host's own address, say) the rest is padding.
-        if self.lasts[1] != u64::MAX {
-            carries += four(self.lasts[1]) + four(self.lasts[2]);
-            // The topmost lane is the tag: leave its carry out.
-            let keys = self.lasts[3];
-            carries += below(keys & Self::EVEN) + (below(keys >> 16 & 0xffff) & 0x1_0000);
-        }
+        let mut carries = four(self.lasts[0]) + four(self.lasts[1]) + four(self.lasts[2]);
+        // The topmost lane is the tag: leave its carry out.
+        let keys = self.lasts[3];
+        carries += below(keys & Self::EVEN) + (below(keys >> 16 & 0xffff) & 0x1_0000);
         ((carries >> 16) + (carries >> 48)) as usize & (CELL4_RANGES - 1)
     }
 }

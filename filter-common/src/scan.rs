@@ -507,10 +507,15 @@ pub fn visit(cell: &mut ScanCell, key: u64, target: u64, now: u32, vote: Vote) -
         cell.since = now.wrapping_sub(CELL_WINDOW + 1);
     }
     cell.packets = cell.packets.saturating_add(1);
-    if now.wrapping_sub(cell.since) > CELL_WINDOW {
+    // not a branch that zeroes: that would become a call
+    let keep = if now.wrapping_sub(cell.since) > CELL_WINDOW {
         cell.since = now;
-        // a zero that the compiler does not know: zeroes would be written by a call
-        cell.seen = [core::hint::black_box(0); CELL_WORDS];
+        0
+    } else {
+        u64::MAX
+    };
+    for seen in &mut cell.seen {
+        *seen &= keep;
     }
     cell.seen[word(target)] >> (target & 63) & 1 == 0
 }

@@ -11,7 +11,7 @@ mod leaving;
 
 use crate::flow;
 use crate::layout::{Address, Config, FlowKey, FlowState, FragmentKey, flag};
-use crate::matrix;
+use crate::matrix::{self, Entry};
 use crate::packet::Packet;
 use crate::parse::{self, Ip, Link, Transport, ethertype};
 use crate::quote;
@@ -52,7 +52,7 @@ pub trait Tables {
     /// Class of a service index.
     fn service_class(&mut self, service: u32) -> Option<u16>;
     /// Entry of the verdict matrix.
-    fn matrix_entry(&mut self, index: u32) -> Option<u16>;
+    fn matrix_entry(&mut self, index: u32) -> Option<Entry>;
     /// The interfaces that lead to sources of this class, a bit each.
     fn reach(&mut self, class: u16) -> Option<u64>;
     /// Whether the binding has this MAC.
@@ -82,7 +82,7 @@ pub trait Tables {
     /// Entry of the verdict matrix as it is for this source now: changed by run-time entries ([`crate::entry::applied`]), and
     /// [`matrix::BLOCKED`] where a rule would let in what is no ICMP of a source that is blocked. `asked`:
     /// [`crate::entry::asked`].
-    fn entry_now(&mut self, index: u32, source: &Address, asked: u32) -> u16;
+    fn entry_now(&mut self, index: u32, source: &Address, asked: u32) -> Entry;
     /// Remembers that the peer has a working connection with us.
     fn note_verified(&mut self, peer: &Address);
     /// First and last of this host's ephemeral ports, 16 bits each.
@@ -128,7 +128,7 @@ fn not_ip<P: Packet + ?Sized, T: Tables>(
             config.matrix_base + class as u32 * config.source_classes,
             0,
         ),
-        None => matrix::CLOSED,
+        None => matrix::NO_RULE,
     };
     match matrix::kind(entry) {
         matrix::ALLOW => Decision {
@@ -158,10 +158,10 @@ fn row_of<T: Tables>(
 
 /// The entry of a row for a class of sources.
 #[inline(always)]
-fn entry_of<T: Tables>(tables: &mut T, row: u32, class: u16) -> u16 {
+fn entry_of<T: Tables>(tables: &mut T, row: u32, class: u16) -> Entry {
     tables
         .matrix_entry(row + class as u32)
-        .unwrap_or(matrix::CLOSED)
+        .unwrap_or(matrix::NO_RULE)
 }
 
 /// The matrix entry for a packet from `source` that asks `destination` for `service`.
@@ -173,19 +173,19 @@ fn entry<T: Tables>(
     v4: bool,
     source: &Address,
     destination: &Address,
-) -> u16 {
+) -> Entry {
     let Some(row) = row_of(config, tables, service, v4, destination) else {
-        return matrix::CLOSED;
+        return matrix::NO_RULE;
     };
     let Some(class) = tables.source_class(v4, source) else {
-        return matrix::CLOSED;
+        return matrix::NO_RULE;
     };
     entry_of(tables, row, class)
 }
 
 /// What a rule or a row says, if one matches.
 #[inline(always)]
-fn by_policy<T: Tables>(entry: u16, ip: &Ip, tables: &mut T) -> Option<Decision> {
+fn by_policy<T: Tables>(entry: Entry, ip: &Ip, tables: &mut T) -> Option<Decision> {
     let rule = matrix::rule(entry);
     let reason = match matrix::kind(entry) {
         matrix::ALLOW | matrix::FAILSAFE => Reason::PassRule,

@@ -6,7 +6,7 @@ use filter_common::entry;
 use filter_common::extension::{self, Chain};
 use filter_common::flow;
 use filter_common::layout::{Address, Config, FlowKey, FlowState, FragmentKey, binding, flag};
-use filter_common::matrix::{self, entry};
+use filter_common::matrix::{self, Entry, entry};
 use filter_common::packet::Packet;
 use filter_common::parse::{self, Lengths};
 use filter_common::reason::Reason;
@@ -74,7 +74,7 @@ impl Tables for OneRule {
         );
         Some(u16::from(service == service::TCP + 443))
     }
-    fn matrix_entry(&mut self, index: u32) -> Option<u16> {
+    fn matrix_entry(&mut self, index: u32) -> Option<Entry> {
         Some(if index == 1 {
             entry(matrix::ALLOW, 7)
         } else {
@@ -118,8 +118,8 @@ impl Tables for OneRule {
     fn note_fragment(&mut self, key: &FragmentKey, now: u64) {
         self.fragments.insert(fragment_words(key), now);
     }
-    fn entry_now(&mut self, index: u32, source: &Address, asked: u32) -> u16 {
-        let ruled = self.matrix_entry(index).unwrap_or(matrix::CLOSED);
+    fn entry_now(&mut self, index: u32, source: &Address, asked: u32) -> Entry {
+        let ruled = self.matrix_entry(index).unwrap_or(matrix::NO_RULE);
         let icmp = matches!(entry::protocol_of(asked), 1 | 58);
         if matrix::blockable(ruled) && !icmp && self.is_blocked(source) {
             return entry(matrix::BLOCKED, 0);

@@ -14,6 +14,7 @@ use filter_common::limits::{
     RATE_BUCKETS, RULE_SLOTS, SCAN_CELLS as CELL_SLOTS, VERIFIED as VERIFIED_WORDS, VLAN_IDS,
     VLAN_TABLES,
 };
+use filter_common::matrix::Entry;
 use filter_common::prefix::{Cell4, Cell6};
 
 /// Filled through memory; also makes values start on a page, so a cell is one cache line.
@@ -34,7 +35,7 @@ pub static CELLS4: Array<Cell4, 1, MAPPED> = Array::new();
 pub static CELLS6: Array<Cell6, 1, MAPPED> = Array::new();
 /// Verdicts; `Config::matrix_base` says where a profile's part begins.
 #[btf_map]
-pub static MATRIX: Array<[u16; MATRIX_ROW], 1, MAPPED> = Array::new();
+pub static MATRIX: Array<[Entry; MATRIX_ROW], 1, MAPPED> = Array::new();
 /// bank * INTERFACE_SLOTS + slot
 #[btf_map]
 pub static BINDINGS: Array<Binding, { BANK_SLOTS * INTERFACE_SLOTS }, MAPPED> = Array::new();

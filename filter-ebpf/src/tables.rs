@@ -20,7 +20,7 @@ use filter_common::limits::{
     BANKS, BOUND_ADDRESSES, BOUND_MACS, CONFIG_SLOTS, MATRIX_ROW, RULE_SLOTS, SOURCE_CLASSES,
     VLAN_IDS, VLAN_TABLES, slot_places,
 };
-use filter_common::matrix;
+use filter_common::matrix::{self, Entry};
 use filter_common::parse;
 use filter_common::prefix::{self, ROOT6_LEN};
 use filter_common::rate;
@@ -239,7 +239,7 @@ extern "C" fn bound6(index: u32, hi: u64, lo: u64) -> u64 {
 }
 
 #[inline(always)]
-fn matrix_entry(index: u32) -> Option<u16> {
+fn matrix_entry(index: u32) -> Option<Entry> {
     Some(maps::MATRIX.get(index / MATRIX_ROW as u32)?[index as usize & (MATRIX_ROW - 1)])
 }
 
@@ -255,14 +255,14 @@ extern "C" fn matrix_at(index: u32) -> i64 {
 #[inline(never)]
 extern "C" fn entry_now(index: u32, source_hi: u64, source_lo: u64, asked: u32) -> u64 {
     let Some(entry) = matrix_entry(index) else {
-        return matrix::CLOSED as u64;
+        return matrix::NO_RULE as u64;
     };
     let source = Address {
         hi: source_hi,
         lo: source_lo,
     };
     let Some(watch) = maps::WATCH.get(0) else {
-        return matrix::CLOSED as u64;
+        return matrix::NO_RULE as u64;
     };
     if entries::may_name(watch, &source) && matrix::kind(entry) < matrix::MARTIAN {
         let answer = entries::answer(source.hi, source.lo, asked);
@@ -302,12 +302,12 @@ impl<const CONTAINER: bool> Tables for PolicyTables<'_, CONTAINER> {
     }
 
     #[inline(always)]
-    fn matrix_entry(&mut self, index: u32) -> Option<u16> {
+    fn matrix_entry(&mut self, index: u32) -> Option<Entry> {
         if !CONTAINER {
             return matrix_entry(index);
         }
         let entry = matrix_at(index);
-        (entry >= 0).then_some(entry as u16)
+        (entry >= 0).then_some(entry as Entry)
     }
 
     #[inline(always)]
@@ -394,14 +394,14 @@ impl<const CONTAINER: bool> Tables for PolicyTables<'_, CONTAINER> {
     }
 
     #[inline(always)]
-    fn entry_now(&mut self, index: u32, source: &Address, asked: u32) -> u16 {
+    fn entry_now(&mut self, index: u32, source: &Address, asked: u32) -> Entry {
         let watch = self.policy.watch;
         let entry = if entries::may_name(watch, source) | scans::may_be_blocked(watch, source) {
             entry_now(index, source.hi, source.lo, asked)
         } else {
-            matrix_entry(index).unwrap_or(matrix::CLOSED) as u64
+            matrix_entry(index).unwrap_or(matrix::NO_RULE) as u64
         };
-        opaque(entry, self.zero) as u16
+        opaque(entry, self.zero) as Entry
     }
 
     #[inline(always)]

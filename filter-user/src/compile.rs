@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use filter_common::layout::{RateLimits, flag};
 use filter_common::limits::RULE_SLOTS;
+use filter_common::matrix::Entry;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -63,7 +64,7 @@ pub struct Route {
     pub any: bool,
 }
 
-/// The largest verdict matrix that is accepted: 16 Mi entries, 32 MiB for each of the two banks.
+/// The largest verdict matrix that is accepted: 16 Mi entries, 64 MiB for each of the two banks.
 pub const MAX_MATRIX: usize = 16 << 20;
 
 /// A policy as tables, not yet placed in a bank.
@@ -76,7 +77,7 @@ pub struct Compiled {
     /// Service index -> class.
     pub services: Vec<u16>,
     /// Entries of all profiles, one after the other.
-    pub matrix: Vec<u16>,
+    pub matrix: Vec<Entry>,
     /// By profile, in the order of the policy.
     pub profiles: Vec<CompiledProfile>,
     /// By rule slot.

@@ -87,7 +87,7 @@ pub fn arriving<P: Packet + ?Sized, T: Tables>(
             tables.entry_now(row + class as u32, &ip.source, asked)
         }
         Some(row) => entry_of(tables, row, class),
-        None => matrix::CLOSED,
+        None => matrix::NO_RULE,
     };
     let kind = matrix::kind(entry);
     if config.flags & flag::REVERSE_PATH != 0

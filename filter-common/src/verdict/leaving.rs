@@ -7,7 +7,7 @@ use super::{
 };
 use crate::flow::{self, tcp};
 use crate::layout::{Address, Config, FlowKey, binding, flag};
-use crate::matrix;
+use crate::matrix::{self, Entry};
 use crate::packet::{Packet, be16, be32, be48, be64};
 use crate::parse::{self, Broken, Ip, Lengths, Link, Transport, ethertype};
 use crate::quote::{self, icmp};
@@ -76,7 +76,7 @@ pub fn from_host<P: Packet + ?Sized, T: Tables>(
         && !ip.mapped
     {
         let remote = tables.source_class(ip.v4, &ip.destination);
-        let back = remote.map_or(matrix::CLOSED, |remote| {
+        let back = remote.map_or(matrix::NO_RULE, |remote| {
             entry_back(&ip, &transport, remote, config, tables)
         });
         if matrix::allows(back) {
@@ -251,7 +251,7 @@ fn by_send_list<P: Packet + ?Sized, T: Tables>(
     packet: &P,
     ip: &Ip,
     transport: &Transport,
-    back: u16,
+    back: Entry,
     remote: u16,
     config: &Config,
     tables: &mut T,
@@ -277,9 +277,9 @@ fn by_send_list<P: Packet + ?Sized, T: Tables>(
 
 /// The entry of the container's send part: by service, and class of the destination.
 #[inline(always)]
-fn send_entry<T: Tables>(config: &Config, tables: &mut T, service: u32, remote: u16) -> u16 {
+fn send_entry<T: Tables>(config: &Config, tables: &mut T, service: u32, remote: u16) -> Entry {
     let Some(row) = tables.service_class(service) else {
-        return matrix::CLOSED;
+        return matrix::NO_RULE;
     };
     entry_of(
         tables,
@@ -290,7 +290,7 @@ fn send_entry<T: Tables>(config: &Config, tables: &mut T, service: u32, remote: 
 
 /// Whether the packet answers one that may reach the container. A SYN without ACK answers nothing.
 #[inline(always)]
-const fn answers(ip: &Ip, transport: &Transport, back: u16) -> bool {
+const fn answers(ip: &Ip, transport: &Transport, back: Entry) -> bool {
     let may_answer = match ip.protocol {
         protocol::TCP => !tcp::opens(transport.flags),
         other if parse::is_icmp(other, ip.v4) => quote::is_reply(ip.v4, transport.port),
@@ -307,7 +307,7 @@ fn entry_back<T: Tables>(
     remote: u16,
     config: &Config,
     tables: &mut T,
-) -> u16 {
+) -> Entry {
     let port = if parse::is_icmp(ip.protocol, ip.v4) {
         quote::counterpart(ip.v4, transport.port)
     } else {
@@ -316,7 +316,7 @@ fn entry_back<T: Tables>(
     let service = service::index(ip.protocol, ip.v4, port);
     match row_of(config, tables, service, ip.v4, &ip.source) {
         Some(row) => entry_of(tables, row, remote),
-        None => matrix::CLOSED,
+        None => matrix::NO_RULE,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use anyhow::Result;
 use filter_common::layout::Bank;
 use filter_common::limits::BANKS;
+use filter_common::matrix::Entry;
 use filter_common::prefix::{Cell4, Cell6};
 use serde_json::json;
 
@@ -148,7 +149,7 @@ pub(super) fn memory(policy: &Policy) -> Result<u64, String> {
     let bank = size_of::<Bank>()
         + sizes.cells4 * size_of::<Cell4>()
         + sizes.cells6 * size_of::<Cell6>()
-        + sizes.matrix * size_of::<u16>();
+        + sizes.matrix * size_of::<Entry>();
     Ok((BANKS * bank) as u64)
 }
 

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use filter_common::matrix::{
-    ALLOW, ALLOW_LIMITED, CLOSED, CONTROL, CONTROL_ON_LINK, DENY, FAILSAFE, MARTIAN, OTHER_SOURCES,
-    OWN, entry,
+    ALLOW, ALLOW_LIMITED, CLOSED, CONTROL, CONTROL_ON_LINK, DENY, Entry, FAILSAFE, MARTIAN,
+    OTHER_SOURCES, OWN, entry,
 };
 use filter_common::row;
 
@@ -33,7 +33,7 @@ pub(super) fn build(
     services: &ServiceClasses,
     sources: &AddressClasses,
     destinations: Option<&AddressClasses>,
-) -> Result<(Vec<u16>, Vec<Offsets>), CompileError> {
+) -> Result<(Vec<Entry>, Vec<Offsets>), CompileError> {
     let columns = sources.members.len();
     let targets = destinations.map_or(1, |destinations| destinations.members.len());
     let rows = services.members.len();
@@ -101,7 +101,7 @@ pub(super) fn build(
 /// A source that no packet can have here.
 #[derive(Clone, Copy, Debug)]
 struct Refused {
-    entry: u16,
+    entry: Entry,
     /// What asks for an address comes from here all the same.
     unspecified: Option<Member>,
 }
@@ -176,7 +176,7 @@ struct Filler<'a> {
 
 impl Filler<'_> {
     /// One row: least important first, each step overwrites.
-    fn row(&self, class: usize, target: usize, row: &mut [u16]) {
+    fn row(&self, class: usize, target: usize, row: &mut [Entry]) {
         let profile = &self.policy.profiles[self.number];
         let (mut deny, mut allow) = (Vec::new(), Vec::new());
         let (mut on_link, mut discovery, mut control) = (false, false, false);
@@ -253,7 +253,7 @@ impl Filler<'_> {
     }
 
     /// A row of what leaves. Columns stand for sources on an outer interface, for destinations on a container link.
-    fn leaving(&self, class: usize, row: &mut [u16]) {
+    fn leaving(&self, class: usize, row: &mut [Entry]) {
         let profile = &self.policy.profiles[self.number];
         let Some(containers) = &profile.containers else {
             let others = profile.antispoof.egress_sources.as_ref();
@@ -284,7 +284,7 @@ impl Filler<'_> {
         }
     }
 
-    fn allow(&self, rule: &Rule) -> u16 {
+    fn allow(&self, rule: &Rule) -> Entry {
         let limited = rule.rate.is_some() || rule.rate_per_source.is_some();
         let kind = if limited { ALLOW_LIMITED } else { ALLOW };
         entry(kind, self.slots.slot(&rule.id))
@@ -295,7 +295,7 @@ impl Filler<'_> {
             .is_none_or(|destinations| destinations.leads_to(target, &rule.to))
     }
 
-    fn paint(&self, row: &mut [u16], rule: &Rule, value: u16) {
+    fn paint(&self, row: &mut [Entry], rule: &Rule, value: Entry) {
         for (class, entry) in row.iter_mut().enumerate() {
             if self.sources.contains(class, &rule.from) {
                 *entry = value;

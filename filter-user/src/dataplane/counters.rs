@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
+use aya_obj::generated::BPF_F_MMAPABLE;
 use filter_common::layout::Counter;
 use filter_common::limits::{INTERFACE_SLOTS, RULE_SLOTS};
 use filter_common::reason::Reason;
@@ -11,7 +12,7 @@ use filter_common::scan::Pattern;
 use serde::Serialize;
 
 use super::attach::Mode;
-use super::load::{Dataplane, LoadError, open, ring};
+use super::load::{Dataplane, LoadError, map_file, open, ring};
 use super::pins::Pins;
 use super::pod::{self, InterfaceLabelFields, to_bytes, to_text};
 
@@ -102,7 +103,7 @@ fn labels<V: aya::Pod>(
     if path.exists() {
         return Array::try_from(Map::Array(open(&path)?)).map_err(pin(&path));
     }
-    let array = Array::<MapData, V>::create(entries as u32, 0).map_err(pin(&path))?;
+    let array = Array::<MapData, V>::create(entries as u32, BPF_F_MMAPABLE).map_err(pin(&path))?;
     array.pin(&path).map_err(|error| LoadError::Pin {
         path: path.clone(),
         source: Box::new(error),
@@ -121,11 +122,14 @@ fn interface_labels(pins: &Pins) -> Result<Array<MapData, pod::InterfaceLabel>, 
 
 /// What rule slots mean: (slot, id, profile).
 pub fn known_rules(pins: &Pins) -> Result<Vec<(u16, String, String)>, LoadError> {
+    // makes the map if there is none
+    rule_labels(pins)?;
     let path = pins.label_map("RULE_LABELS");
-    let array = rule_labels(pins)?;
+    // as memory: thousands of system calls each time would be the most that an idle daemon does
+    let labels = map_file::<pod::RuleLabel>(&path, RULE_SLOTS)?;
     let mut rules = Vec::new();
-    for slot in 0..RULE_SLOTS as u32 {
-        let pod::RuleLabel([id, profile]) = array.get(&slot, 0).map_err(pin(&path))?;
+    for slot in 0..RULE_SLOTS {
+        let pod::RuleLabel([id, profile]) = labels.read(slot)?;
         if id[0] != 0 {
             rules.push((slot as u16, to_text(&id), to_text(&profile)));
         }

@@ -15,6 +15,7 @@ use filter_common::layout::{Bank, Binding, RateLimits};
 use filter_common::limits::{
     BANKS, BLOCKS, INTERFACE_SLOTS, MATRIX_ROW, RULE_SLOTS, SCAN_CELLS, VLAN_IDS, VLAN_TABLES,
 };
+use filter_common::matrix::Entry;
 use filter_common::prefix::{Cell4, Cell6};
 use ipnet::IpNet;
 
@@ -82,7 +83,7 @@ pub struct Sizes {
     pub cells4: usize,
     /// IPv6 cells, 64 bytes each.
     pub cells6: usize,
-    /// Matrix entries, 2 bytes each; a multiple of [`MATRIX_ROW`].
+    /// Matrix entries, 4 bytes each; a multiple of [`MATRIX_ROW`].
     pub matrix: usize,
 }
 
@@ -174,7 +175,7 @@ pub(super) struct PolicyMemory {
     pub(super) vlans: MappedArray<u16>,
     pub(super) cells4: MappedArray<Cell4>,
     pub(super) cells6: MappedArray<Cell6>,
-    pub(super) matrix: MappedArray<u16>,
+    pub(super) matrix: MappedArray<Entry>,
     pub(super) limits: MappedArray<RateLimits>,
     pub(super) bindings: MappedArray<Binding>,
 }

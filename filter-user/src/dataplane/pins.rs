@@ -16,7 +16,7 @@ use filter_common::layout::{
     FlowKey, FlowState, FragmentKey, Layout, POLICY_LAYOUT, PROBES_LAYOUT, RateLimits, ScanCell,
     Watch, hash_mix, hash_text,
 };
-use filter_common::limits::{FLOW_PORT_WORDS, SCAN_CELLS, VERIFIED};
+use filter_common::limits::{FLOW_PORT_WORDS, RULE_SLOTS, SCAN_CELLS, VERIFIED};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -35,19 +35,22 @@ const FLOWS_LAYOUT: u64 = hash_mix(
     FLOW_PORT_WORDS as u64,
 );
 
+/// The maps of labels, which are read as memory.
+const LABELS_LAYOUT: u64 = hash_text(RULE_SLOTS as u64, "64 bytes of id, 64 of profile");
+
 /// Maps that hold state, and the hash of each one's layout.
 pub(super) const STATE_MAPS: [(&str, u64); 17] = [
     ("FLOWS", FLOWS_LAYOUT),
     ("FLOW_ROOM", FLOWS_LAYOUT),
     ("FLOW_PORTS", FLOWS_LAYOUT),
     ("FRAGMENTS", FragmentKey::HASH),
-    ("RATES", RateLimits::HASH),
+    ("RATES", hash_mix(RateLimits::HASH, RULE_SLOTS as u64)),
     (
         "SOURCE_RATES",
         hash_mix(RateLimits::HASH, filter_common::limits::RATE_BUCKETS as u64),
     ),
     ("INTERFACE_COUNTERS", COUNTERS_LAYOUT),
-    ("RULE_COUNTERS", Counter::HASH),
+    ("RULE_COUNTERS", hash_mix(Counter::HASH, RULE_SLOTS as u64)),
     ("EVENTS", EVENTS_LAYOUT),
     ("CPU", CPU_LAYOUT),
     ("WATCH", Watch::HASH),
@@ -155,7 +158,7 @@ impl Pins {
 
     /// The label maps, which only user space reads.
     pub(super) fn label_map(&self, name: &str) -> PathBuf {
-        self.state(name, 1)
+        self.state(name, LABELS_LAYOUT)
     }
 
     /// Policy sets of this program's layout, newest last: (number, directory).

@@ -20,7 +20,7 @@ pub const VERSION: i64 = 1;
 pub const MAX_PROFILES: usize = 32;
 /// Most rules a policy may hold, allow, deny and send of all profiles together. Fewer than there
 /// are rule slots: the rows that refuse sources, each a martian prefix say, need slots too.
-pub const MAX_RULES: usize = 4000;
+pub const MAX_RULES: usize = 10_000;
 /// Most interfaces that can be managed at once, and most static bindings.
 pub const MAX_INTERFACES: usize = 255;
 /// Most addresses and prefixes of each IP version that one container link may be bound to.

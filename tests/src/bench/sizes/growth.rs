@@ -22,7 +22,7 @@ const PASS: Option<u32> = Some(2);
 
 /// The first of the sources that are counted: unicast, no martian, and enough of them behind it.
 const FIRST: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 1);
-/// Sources that the rules of a large policy share: with one each, the verdict matrix would pass its bound at 4,000.
+/// Sources that the rules of a large policy share: with one each, the verdict matrix would pass its bound at 10,000.
 const SHARED: usize = 64;
 
 fn empty() -> Result<Program> {
@@ -64,7 +64,7 @@ pub fn rules(effort: Effort) -> Result<Family> {
     }
     let heading = Heading {
         name: "rules",
-        title: "One packet against the number of rules (4,000 is as many as a policy may have)",
+        title: "One packet against the number of rules (10,000 is as many as a policy may have)",
         size: "rules",
     };
     let lines = ["SYN allowed", "SYN refused"];
