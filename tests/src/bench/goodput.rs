@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use edgefilter_tests::netns::Running;
 use edgefilter_tests::programs::{Nginx, iperf};
 use edgefilter_tests::traffic::description::Description;
 use edgefilter_tests::traffic::pair::RECEIVER_V4;
@@ -84,7 +83,7 @@ struct Figures {
 /// A contestant at work.
 struct Subject {
     // In this order: servers end before their namespace goes.
-    _servers: (Nginx, Running),
+    _server: Nginx,
     senders: Vec<Option<Sender>>,
     lane: Lane,
     samples: Vec<Samples>,
@@ -160,12 +159,9 @@ impl Subject {
             .collect::<Result<_>>()?;
         // Programs stay where the thread was that started them.
         pin(host)?;
-        let servers = (
-            Nginx::start(&lane.pair.receiver, &lane.scratch, &[WEB])?,
-            iperf::server(&lane.pair.receiver, IPERF)?,
-        );
+        let server = Nginx::start(&lane.pair.receiver, &lane.scratch, &[WEB])?;
         Ok(Self {
-            _servers: servers,
+            _server: server,
             senders,
             lane,
             samples: vec![Samples::default(); FLOODS.len()],
@@ -181,13 +177,17 @@ impl Subject {
         self.lane.pair.sender.inside(|| load.run())?
     }
 
-    fn iperf(&self, seconds: u32) -> Result<f64> {
+    fn iperf(&self, seconds: u32, flooded: bool) -> Result<f64> {
         let sender = &self.lane.pair.sender;
-        // A flood that nobody stops can keep a stream from being set up: that is a result, and a short one.
         let extra = ["--connect-timeout", "1000"];
         let client = iperf::client(sender, RECEIVER_V4, IPERF, seconds, &extra)?;
         let limit = Duration::from_secs(u64::from(seconds) + 3);
-        Ok(iperf::result(client, limit).map_or(0.0, |result| result.bits_per_second / 1e9))
+        match iperf::result(client, limit) {
+            Ok(result) => Ok(result.bits_per_second / 1e9),
+            // a flood that nobody stops can keep a stream from being set up: that is a result
+            Err(_) if flooded => Ok(0.0),
+            Err(error) => Err(error),
+        }
     }
 
     /// HTTP, then iperf3, while `flood` goes on.
@@ -199,7 +199,11 @@ impl Subject {
         [host, attacker]: [usize; 2],
     ) -> Result<()> {
         let time = Duration::from_secs_f64(seconds);
+        // a new one each time: it goes on to wait for a stream that a flood has cut
+        pin(host)?;
+        let _iperf = iperf::server(&self.lane.pair.receiver, IPERF)?;
         let mut sender = self.senders.get_mut(flood).and_then(Option::take);
+        let flooded = sender.is_some();
         let stop = AtomicBool::new(false);
         let pair = &self.lane.pair;
         let before = pair.received()?;
@@ -219,7 +223,7 @@ impl Subject {
             let measured = pin(host).and_then(|()| {
                 std::thread::sleep(MARGIN);
                 let answers = self.load(Some(offered), time)?;
-                let gbits = self.iperf(seconds.ceil() as u32)?;
+                let gbits = self.iperf(seconds.ceil() as u32, flooded)?;
                 Ok((answers, gbits))
             });
             stop.store(true, Ordering::Relaxed);
