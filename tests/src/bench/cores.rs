@@ -4,13 +4,11 @@ use std::sync::Barrier;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use serde::Serialize;
 
 use super::document::Table;
 use super::filter::Filter;
-use super::isolation::isolated;
+use super::isolation::{isolated, pin, processors};
 use super::measure::{Effort, Subject};
 use super::progress;
 use super::report::{Shown, grouped};
@@ -114,10 +112,8 @@ pub fn measure(quick: bool) -> Result<Cores> {
 
 /// Two processors that we may use.
 fn two_processors() -> Result<[usize; 2]> {
-    let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let mut processors = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-    match (processors.next(), processors.next()) {
-        (Some(first), Some(second)) => Ok([first, second]),
+    match processors()?[..] {
+        [first, second, ..] => Ok([first, second]),
         _ => bail!("this needs two processors, and only one may be used"),
     }
 }
@@ -131,12 +127,10 @@ fn rate(subject: &Subject<'_>, repeat: u32, processors: &[usize]) -> Result<f64>
             .map(|&processor| {
                 let begin = &begin;
                 scope.spawn(move || -> Result<f64> {
-                    let mut one = CpuSet::new();
-                    let pinned = one
-                        .set(processor)
-                        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &one));
+                    let pinned = pin(processor);
+                    // also if that failed: the other one waits
                     begin.wait();
-                    pinned.with_context(|| format!("cannot go to processor {processor}"))?;
+                    pinned?;
                     let run = subject.program.run(&subject.frame, repeat)?;
                     // a reported n stands for anything from n to n + 1
                     Ok(1000.0 / (f64::from(run.nanoseconds) + 0.5))

@@ -10,13 +10,12 @@ use edgefilter_tests::traffic::description::{Description, Protocol};
 use edgefilter_tests::traffic::pair::{RECEIVER_V4, RECEIVER_V6};
 use edgefilter_tests::traffic::sender::Engine;
 use edgefilter_tests::traffic::{Limits, Sender};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use serde::Serialize;
 
 use super::contestants::{BLOCKED, Filter, Lane};
 use super::document::Table;
 use super::goals::Measured;
+use super::isolation::{pin, processors};
 use super::progress;
 use super::report::Shown;
 use super::spread::Spread;
@@ -211,21 +210,6 @@ fn lanes(skipped: &mut Vec<String>) -> Vec<(Filter, Lane)> {
         }
     }
     lanes
-}
-
-/// Those this process may use.
-pub fn processors() -> Result<Vec<usize>> {
-    let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    Ok((0..CpuSet::count())
-        .filter(|cpu| allowed.is_set(*cpu).unwrap_or(false))
-        .collect())
-}
-
-/// Keeps this thread, and those it starts, on one processor.
-pub fn pin(processor: usize) -> Result<()> {
-    let mut one = CpuSet::new();
-    one.set(processor)?;
-    sched_setaffinity(Pid::from_raw(0), &one).context("cannot stay on one processor")
 }
 
 impl Subject<'_> {

@@ -18,8 +18,8 @@ use serde::Serialize;
 
 use super::contestants::{Filter, Lane};
 use super::document::Table;
-use super::drops::{pin, processors};
 use super::goals::Measured;
+use super::isolation::{pin, processors};
 use super::loader::{Answers, Load};
 use super::progress;
 use super::report::Shown;

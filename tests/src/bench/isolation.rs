@@ -47,12 +47,20 @@ fn isolate() -> Result<()> {
     }
     peer::command("ip", &["link", "set", "lo", "up"])?;
 
+    pin(processors()?.last().copied().unwrap_or(0))
+}
+
+/// Those this process may use.
+pub fn processors() -> Result<Vec<usize>> {
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let last = (0..CpuSet::count())
-        .rev()
-        .find(|cpu| allowed.is_set(*cpu).unwrap_or(false))
-        .unwrap_or(0);
+    Ok((0..CpuSet::count())
+        .filter(|cpu| allowed.is_set(*cpu).unwrap_or(false))
+        .collect())
+}
+
+/// Keeps this thread, and those it starts, on one processor.
+pub fn pin(processor: usize) -> Result<()> {
     let mut one = CpuSet::new();
-    one.set(last)?;
+    one.set(processor)?;
     sched_setaffinity(Pid::from_raw(0), &one).context("cannot stay on one processor")
 }
