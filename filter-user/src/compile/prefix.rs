@@ -113,7 +113,6 @@ impl Built4 {
                     width: 16,
                 },
                 first.into(),
-                MAX_SPLIT,
             )?;
         }
         Ok(Self {
@@ -288,12 +287,11 @@ impl<C: Cell> Pool<C> {
         boundaries: &[Boundary],
         span: Span,
         first: u32,
-        max_split: u32,
     ) -> Result<(u32, usize), BuildError> {
         if boundaries.is_empty() {
             return Ok((first, 0));
         }
-        let split = choose_split::<C>(boundaries, span, max_split.min(span.width));
+        let split = choose_split::<C>(boundaries, span, MAX_SPLIT.min(span.width));
         let place = self.reserve(1 << split)?;
         let mut word = first;
         let mut rest = boundaries;
@@ -479,7 +477,7 @@ impl Digits {
             begin: 0,
             width: 32,
         };
-        let (word, levels) = self.pool.place(&list, whole, first, MAX_SPLIT)?;
+        let (word, levels) = self.pool.place(&list, whole, first)?;
         self.scratch[nth] = list;
         Ok((word, levels + below))
     }

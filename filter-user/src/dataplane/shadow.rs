@@ -266,7 +266,7 @@ impl Shadow {
         place: Place,
         frame: &[u8],
     ) -> Result<Judged, JudgeError> {
-        self.copy_control(generation)?;
+        self.control.publish(GENERATION, generation)?;
         self.room.own.set(0, self.room.live.get(&0, 0)?, 0)?;
         let asked = asked(frame, place.hook.way());
         self.copy_state(&asked)?;
@@ -292,19 +292,6 @@ impl Shadow {
             monitored: !reason.passes() && !judgement.enforced,
             flow,
         })
-    }
-
-    /// What the programs are told beside the tables, and which bank to read.
-    fn copy_control(&mut self, generation: u64) -> io::Result<()> {
-        for word in 0..CONTROL_WORDS {
-            let value = if word == GENERATION {
-                generation
-            } else {
-                self.live.read(word)?
-            };
-            self.control.publish(word, value)?;
-        }
-        Ok(())
     }
 
     /// Until when (`CLOCK_MONOTONIC` ns) a source is blocked, by itself or with its network.

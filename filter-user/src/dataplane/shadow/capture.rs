@@ -1,5 +1,5 @@
 //! A shadow for the packets of a capture, one after the other: what each leaves behind, the next one finds. Nothing live
-//! is copied but what the programs are told beside the tables.
+//! is copied but which policy is in force.
 
 use filter_common::reason::Reason;
 
@@ -22,7 +22,7 @@ impl Capture {
             Some(generation) => generation,
             None => shadow.live.read(GENERATION)?,
         };
-        shadow.copy_control(generation)?;
+        shadow.control.publish(GENERATION, generation)?;
         shadow.room.own.set(0, ROOM, 0)?;
         Ok(Self { shadow, generation })
     }
